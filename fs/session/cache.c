@@ -7,10 +7,13 @@
 #define SLOTS 8192u
 #define SECONDS 1
 
+static const enum kind kinds[] = {KIND_RESULT, KIND_FAILURE, KIND_INFO_JOB}; /* those that are cached */
+
 struct cache { /* by hash; a job whose slot is in use is not cached */
     struct {
         uint64_t job;
         time_t until;
+        unsigned kept; /* a bit for each of kinds that the kernel may have */
     } slots[SLOTS];
 };
 
@@ -29,18 +32,22 @@ static time_t seconds(void) {
     return t.tv_sec;
 }
 
-double cache_timeout(struct fs *fs, uint64_t job) {
+double cache_timeout(struct fs *fs, fuse_ino_t ino) {
+    uint64_t job = ino_id(ino);
     unsigned i = (unsigned)(job % SLOTS);
     time_t now = seconds();
     if (fs->cache->slots[i].job != job && fs->cache->slots[i].until >= now)
         return 0;
+    if (fs->cache->slots[i].job != job)
+        fs->cache->slots[i].kept = 0;
     fs->cache->slots[i].job = job;
     fs->cache->slots[i].until = now + SECONDS + 1;
+    for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        fs->cache->slots[i].kept |= (unsigned)(kinds[k] == ino_kind(ino)) << k;
     return SECONDS;
 }
 
 void cache_forget(struct fs *fs, uint64_t job) {
-    static const enum kind kinds[] = {KIND_RESULT, KIND_FAILURE, KIND_INFO_JOB};
     unsigned i = (unsigned)(job % SLOTS);
     if (fs->cache->slots[i].job != job)
         return;
@@ -48,5 +55,6 @@ void cache_forget(struct fs *fs, uint64_t job) {
     fs->cache->slots[i].until = 0;
     /* Attributes only (offset -1): dropping pages or names could block on clients that wait for the daemon. */
     for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
-        fuse_lowlevel_notify_inval_inode(fs->session, ino_make(job, kinds[k]), -1, 0);
+        if (fs->cache->slots[i].kept >> k & 1)
+            fuse_lowlevel_notify_inval_inode(fs->session, ino_make(job, kinds[k]), -1, 0);
 }

@@ -7,8 +7,9 @@
 int cache_create(struct cache **out);
 void cache_destroy(struct cache *c); /* accepts NULL */
 
-/* Seconds for which the attributes of this ended job's files may be cached. */
-double cache_timeout(struct fs *fs, uint64_t job);
+/* Seconds for which the attributes of this file of an ended job may be cached: its result, failure or directory in
+ * info/. */
+double cache_timeout(struct fs *fs, fuse_ino_t ino);
 /* They have changed. */
 void cache_forget(struct fs *fs, uint64_t job);
 #endif

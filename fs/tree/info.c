@@ -75,7 +75,7 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     if (j.id != ino_id(ino))
         return 0;
     if (job_ended(j.state) && k == KIND_INFO_JOB)
-        *timeout = cache_timeout(fs, j.id);
+        *timeout = cache_timeout(fs, ino);
     else if (job_ended(j.state) && !sched_ending(fs->sched, &j) && !tree_kind(fs, ino)->set)
         *timeout = 1; /* the values stay; the directory's mode says who may see them */
     return 0;

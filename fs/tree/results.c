@@ -66,7 +66,7 @@ int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout
     tree_stat(st, j.mode & 0444, j.uid, j.gid, done ? body_size(fs, j.id, job_result_body(j.kind)) : 0,
               j.ended ? j.ended : j.created);
     if (done && j.id == ino_id(ino))
-        *timeout = cache_timeout(fs, j.id);
+        *timeout = cache_timeout(fs, ino);
     return 0;
 }
 
@@ -222,7 +222,7 @@ int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeou
         return rc;
     tree_stat(st, j.mode & 0444, j.uid, j.gid, f.size, j.ended);
     if (j.id == ino_id(ino))
-        *timeout = cache_timeout(fs, j.id);
+        *timeout = cache_timeout(fs, ino);
     return 0;
 }
 
