@@ -118,8 +118,8 @@ static void empty_tree(int parent, const char *name, int depth) {
 }
 
 static void remove_tree(int parent, const char *name, int depth) {
-    if (unlinkat(parent, name, 0) == 0 || depth > REMOVE_DEPTH)
-        return;
+    if (unlinkat(parent, name, 0) == 0 || unlinkat(parent, name, AT_REMOVEDIR) == 0 || depth > REMOVE_DEPTH)
+        return; /* most working directories are empty */
     empty_tree(parent, name, depth);
     unlinkat(parent, name, AT_REMOVEDIR);
 }
