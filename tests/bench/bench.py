@@ -24,6 +24,9 @@ SCRIPTS = 50
 PROGRAMS = 2000
 MILLION = 1_000_000
 COUNTED = 300  # jobs whose system calls are traced
+PROGRAM_TEXTS = {"#!/bin/sh, true": "#!/bin/sh\ntrue\n", "#!/bin/true": "#!/bin/true\n"}
+PROGRAMS_OURS = "ppfs: cp -r, cat info/G/.wait"
+SCRIPTS_OURS = "ppfs: cp of all, cat of all"
 FRAME_HEADER = 24  # bytes before each page in the database's log
 
 
@@ -112,8 +115,9 @@ class Ppfs(Mount):
 
 
 def client(build, *words):
+    """Microseconds: the mean of a job, p50 and p99 of the open of a result."""
     out = subprocess.run([build / "tests/bench/client", *map(str, words)], check=True, stdout=subprocess.PIPE)
-    return float(out.stdout)
+    return [float(word) for word in out.stdout.split()]
 
 
 def table(title, unit, rows, reference, note):
@@ -142,15 +146,19 @@ def page_size(database):
     return int.from_bytes(database.read_bytes()[16:18], "big") if database.exists() else 0
 
 
-def counted(top, build, path, pid, first):
-    """What a job costs the process, counted: {name: a job}. Of its system calls those that only look are left out."""
-    before = switches(pid)
-    client(build, "calls", path, COUNTED, first)
-    figures = {"waits": switches(pid) - before, "requests": 0, "commits": 0, "pages": 0, "KiB of pages": 0, "system calls": 0}
+def counted(top, path, pids, run):
+    """What a job costs processes, counted: {name: a job}. Of system calls those that only look are left out.
+
+    run(turn) runs COUNTED jobs."""
+    before = sum(map(switches, pids))
+    run(0)
+    figures = {"waits": sum(map(switches, pids)) - before, "requests": 0, "commits": 0, "pages": 0, "KiB of pages": 0,
+               "system calls": 0}
     trace = top / "trace"
-    strace = subprocess.Popen(["strace", "-f", "-y", "-qq", "-e", "signal=none", "-o", trace, "-p", str(pid)])
-    wait_until(lambda: traced(pid), "strace")
-    client(build, "calls", path, COUNTED, first + COUNTED)
+    strace = subprocess.Popen(["strace", "-f", "-y", "-qq", "-e", "signal=none", "-o", trace,
+                               *(word for pid in pids for word in ("-p", str(pid)))])
+    wait_until(lambda: all(map(traced, pids)), "strace")
+    run(1)
     strace.send_signal(signal.SIGINT)
     strace.wait()
     page = page_size(path.with_name(path.name + ".state") / "ppfs.db")
@@ -168,8 +176,20 @@ def counted(top, build, path, pid, first):
     return {name: figure / COUNTED for name, figure in figures.items()}
 
 
+def print_costs(costs):
+    for name, cost in costs.items():
+        print(f"  {name:34} a job: " + ", ".join(f"{figure:.1f} {what}" for what, figure in cost.items() if figure), flush=True)
+
+
+def has_strace():
+    if not shutil.which("strace"):
+        print("  what a job costs is not counted: strace is not installed")
+    return shutil.which("strace")
+
+
 def bench_call(top, build):
-    rows = {"ppfs": [], "do-nothing filesystem": []}
+    """({name: [mean a round]}, {"p50", "p99": [of open]}, {name: what a job costs})."""
+    rows, opens, costs = {"ppfs": [], "do-nothing filesystem": []}, {"p50": [], "p99": []}, {}
     with Ppfs(top, build) as ppfs, Nullfs(top, build) as null:
         mounts = {"ppfs": ppfs, "do-nothing filesystem": null}
         first = 0
@@ -178,18 +198,22 @@ def bench_call(top, build):
         for _ in range(ROUNDS):
             first += CALLS
             for name, mount in mounts.items():
-                rows[name].append(client(build, "calls", mount.path, CALLS, first))
+                mean, p50, p99 = client(build, "calls", mount.path, CALLS, first)
+                rows[name].append(mean)
+                if mount is ppfs:
+                    opens["p50"].append(p50)
+                    opens["p99"].append(p99)
         first += CALLS
-        if shutil.which("strace"):
-            costs = {"ppfs": counted(top, build, ppfs.path, ppfs.daemon(), first),
-                     "do-nothing filesystem": counted(top, build, null.path, null.process.pid, first)}
+        if has_strace():
+            for name, mount, pid in ("ppfs", ppfs, ppfs.daemon()), ("do-nothing filesystem", null, null.process.pid):
+                costs[name] = counted(top, mount.path, [pid],
+                                      lambda turn: client(build, "calls", mount.path, COUNTED, first + turn * COUNTED))
     table("(a) one client: create, write, close a JSON call; open, read, close, unlink its result", "us a job", rows,
           "ppfs", "to reach: ppfs takes at most twice what the leanest filesystem takes")
-    if not shutil.which("strace"):
-        print("  what a job costs is not counted: strace is not installed")
-        return
-    for name, cost in costs.items():
-        print(f"  {name:34} a job: " + ", ".join(f"{figure:.1f} {what}" for what, figure in cost.items() if figure))
+    p50, p99 = (statistics.median(opens[which]) for which in ("p50", "p99"))
+    print(f"  open of a result: p50 {p50:.0f} us, p99 {p99:.0f} us ({p99 / p50:.1f} times)   to reach: 3 times")
+    print_costs(costs)
+    return rows, opens, costs
 
 
 def bench_script(top, build):
@@ -206,7 +230,7 @@ def bench_script(top, build):
         return f"i=0; while [ $i -lt {SCRIPTS} ]; do {command}; i=$((i+1)); done"
 
     with Ppfs(top, build) as ppfs:
-        one, many = "ppfs: cp, cat", "ppfs: cp of all, cat of all"
+        one, many = "ppfs: cp, cat", SCRIPTS_OURS
         commands = {
             one: (in_turn(f"cp {script} jobs/$i.py; cat results/$i.py"), ppfs.path),
             many: (f"cp {folder}/*.py jobs/; cd results; cat {names}", ppfs.path),
@@ -222,15 +246,49 @@ def bench_script(top, build):
                     shell("rm results/*", ppfs.path)
     table("(b) a Python script: one after another, and all together", "us a job", rows, "python3 script.py",
           "to reach: 5 times (as many more jobs a second)")
+    return rows
 
 
-def bench_programs(top, build):
-    for kind, text in {"#!/bin/sh, true": "#!/bin/sh\ntrue\n", "#!/bin/true": "#!/bin/true\n"}.items():
-        folder = top / "programs"
-        folder.mkdir()
-        for i in range(PROGRAMS):
-            (folder / f"{i:04}").write_text(text)
-            (folder / f"{i:04}").chmod(0o755)
+def write_programs(folder, text, count):
+    folder.mkdir()
+    for i in range(count):
+        (folder / f"{i:04}").write_text(text)
+        (folder / f"{i:04}").chmod(0o755)
+    return folder
+
+
+def count_programs(top, build):
+    """What a program costs the daemon, and all that belongs to its worker, the program among them."""
+    costs = {}
+    folder = write_programs(top / "counted", PROGRAM_TEXTS["#!/bin/sh, true"], COUNTED)
+    with Ppfs(top, build, name="counts", cpus=2) as ppfs:
+        if not has_strace():
+            return costs
+        daemon = ppfs.daemon()
+        shell(f"cp -r {folder} jobs/warm; cat info/warm/.wait", ppfs.path)
+        workers = [pid for pid in below(daemon) if "worker" in pathlib.Path(f"/proc/{pid}/comm").read_text()]
+        for name, pids in {"daemon": [daemon], "workers and programs": workers}.items():
+            costs[f"#!/bin/sh true, {name}"] = counted(
+                top, ppfs.path, pids, lambda turn: shell(f"cp -r {folder} jobs/{pids[0]}-{turn}; cat info/{pids[0]}-{turn}/.wait", ppfs.path))
+    print_costs(costs)
+    return costs
+
+
+def below(pid):
+    """The processes that it has started, and theirs."""
+    found = [pid]
+    for parent in found:
+        for task in pathlib.Path(f"/proc/{parent}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found[1:]
+
+
+def bench_programs(top, build, kinds=tuple(PROGRAM_TEXTS), without=()):
+    """{kind: {name: [a figure a round]}}."""
+    figures = {}
+    for kind in kinds:
+        text = PROGRAM_TEXTS[kind]
+        folder = write_programs(top / "programs", text, PROGRAMS)
         rivals = {
             # What the kernel makes of the first line, without a program between.
             "xargs -P2": f"printf '%s\\n' {folder}/* | xargs -P2 -n1 {text.splitlines()[0][2:]}",
@@ -238,12 +296,13 @@ def bench_programs(top, build):
             # tsp -w waits for the newest job; with two slots the one before it may still run.
             "task-spooler (tsp -S2)": f"tsp -S 2; for f in {folder}/*; do tsp $f; done; tsp -w; tsp -w {PROGRAMS - 2}",
         }
+        rivals = {name: command for name, command in rivals.items() if name not in without}
         tools = {"xargs -P2": "xargs", "GNU parallel -j2": "parallel", "task-spooler (tsp -S2)": "tsp"}
         for name, tool in tools.items():
-            if shutil.which(tool) is None:
+            if name in rivals and shutil.which(tool) is None:
                 print(f"  {name} is left out: {tool} is not installed")
                 del rivals[name]
-        ours = "ppfs: cp -r, cat info/G/.wait"
+        ours = PROGRAMS_OURS
         rows = {ours: [], **{name: [] for name in rivals}}
         env = dict(os.environ, TS_SOCKET=str(top / "tsp.socket"), TMPDIR=str(top), HOME=str(top))
         with Ppfs(top, build, name=f"ppfs-{len(text)}", cpus=2) as ppfs:
@@ -256,7 +315,9 @@ def bench_programs(top, build):
                         shell("tsp -K; rm -f ts-out.*", top, env)
         table(f"(c) {PROGRAMS} programs, each {kind}, on 2 processors", "us a job", rows, ours,
               "to reach: level with task-spooler or better; of these only ppfs still has its queue after a crash")
+        figures[kind] = rows
         shutil.rmtree(folder)
+    return figures
 
 
 def done(ppfs):
@@ -286,13 +347,13 @@ def bench_million(top, build):
     with Ppfs(top, build, "few", cpus=2) as ppfs:
         lend(ppfs, False)
         for turn in range(ROUNDS):
-            submit[1000].append(client(build, "fill", ppfs.path, 1000, f"few{turn}"))
+            submit[1000].append(client(build, "fill", ppfs.path, 1000, f"few{turn}")[0])
             run[1000].append(run_cost(ppfs, 1000))
     ppfs = Ppfs(top, build, "many", cpus=2)
     ppfs.start()
     lend(ppfs, False)
     client(build, "fill", ppfs.path, MILLION - ROUNDS * 1000, "many")
-    submit[MILLION] = [client(build, "fill", ppfs.path, 1000, f"last{turn}") for turn in range(ROUNDS)]
+    submit[MILLION] = [client(build, "fill", ppfs.path, 1000, f"last{turn}")[0] for turn in range(ROUNDS)]
     rss = ppfs.rss_mib()
     ppfs.stop()
 

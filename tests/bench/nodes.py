@@ -178,6 +178,7 @@ def compare(top, build, title, calls, delay, goal):
         words = "" if name == "here" else f"   {rates[name] / rates['here']:.2f} times that, cpu {costs[name] / costs['here']:.2f} times"
         print(f"  {name:6} {rates[name]:10,.0f} calls/s  ({spread})  cpu {costs[name]:8.1f} us a call{words}")
     print(f"  to reach: {goal} of the rate here", flush=True)
+    return rates
 
 
 def cluster(top, build):

@@ -200,7 +200,21 @@ def installed(name):
     return True
 
 
-def compare(mount, only):
+def measured(top, build, only=None):
+    """{name: [{measure: figure} a round]}."""
+    mount = pathlib.Path(top, "ppfs")
+    mount.mkdir()
+    env = dict(os.environ, PPFS_WORKER=str(build / "ppfs-worker"))
+    state = pathlib.Path(top, "state")
+    subprocess.run([build / "ppfs", "--state", state, "--cpus", str(WORKERS), mount], env=env, check=True)
+    try:
+        return rounds(mount, only)
+    finally:
+        subprocess.run(["fusermount3", "-u", mount])
+        subprocess.run(["flock", "-w", "60", state / "lock", "true"])
+
+
+def rounds(mount, only):
     env = dict(os.environ, PPFS=str(mount), PYTHONDONTWRITEBYTECODE="1")
     env.pop("PYTHONPATH", None)
     names = [name for name in PEERS if (not only or name in only) and installed(name)]
@@ -213,6 +227,11 @@ def compare(mount, only):
             if p.returncode != 0:
                 sys.exit(f"bench: {name} failed:\n{p.stderr}")
             rows[name].append(json.loads(p.stdout.splitlines()[-1]))
+    return rows
+
+
+def compare(rows):
+    names = list(rows)
     ours = names[0]
     for key, (title, unit, goal) in MEASURES.items():
         print(f"\n{title}" + (f"   ({goal})" if goal else ""))
@@ -242,16 +261,7 @@ def main():
     print(f"{platform.system()} {platform.release()}, {os.cpu_count()} processors, Python of {PYTHON}; no-op calls, "
           f"{WORKERS} workers, medians of {ROUNDS} rounds in turns (least-most)", flush=True)
     with tempfile.TemporaryDirectory(prefix="ppfs-bench.") as top:
-        mount = pathlib.Path(top, "ppfs")
-        mount.mkdir()
-        env = dict(os.environ, PPFS_WORKER=str(build / "ppfs-worker"))
-        state = pathlib.Path(top, "state")
-        subprocess.run([build / "ppfs", "--state", state, "--cpus", str(WORKERS), mount], env=env, check=True)
-        try:
-            compare(mount, options.peer)
-        finally:
-            subprocess.run(["fusermount3", "-u", mount])
-            subprocess.run(["flock", "-w", "60", state / "lock", "true"])
+        compare(measured(top, build, options.peer))
     return None
 
 
