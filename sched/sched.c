@@ -81,8 +81,9 @@ static void take_back(struct sched *s) {
     run_rolled_back(s);
     stream_rolled_back(s);
     s->opened_round++;
-    s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
+    s->placing_round++; /* slices that ran ahead begin anew: doing one twice changes nothing */
     s->settling = s->opening = s->arraying = s->placing = s->giving_up = s->controlling = true;
+    s->placing_more = true;
     host_rolled_back(s);
     jobs_rolled_back(s);
     s->unlink_count = 0;
@@ -342,6 +343,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     arrays_begin(s);
     keep_begin(s);
     users_look(s);
+    s->placing_user = s->due_user = -1; /* the first is the one with the lowest uid, root too */
     /* until a look says otherwise */
     s->settling = s->opening = s->placing = s->giving_up = s->controlling = s->sweeping = s->deps = s->trash = true;
     check_later(s);

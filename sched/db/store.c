@@ -130,6 +130,8 @@ static const char *const migrations[] = {
     /* lost: an element that did not succeed was forgotten. The count of those that wait meets none that pause. */
     "ALTER TABLE arrays ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;"
     "DROP INDEX job_of_array; CREATE INDEX job_of_array ON jobs(array, state, not_before) WHERE array<>0;",
+    /* turns between users whose jobs pause or fit no node */
+    "CREATE INDEX job_pauses ON jobs(uid, not_before) WHERE state=2 AND not_before<>0;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

@@ -184,12 +184,20 @@ int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t 
 
 /* --- the queue --------------------------------------------------------------------------------------------------- */
 
-int store_ready_user(struct store *st, int64_t after, uid_t *uid) {
+static int next_user(struct store *st, enum sql which, int64_t after, uid_t *uid) {
     int64_t next;
-    int rc = store_integers(st, &next, 1, SQL_READY_USER, INTEGER(after));
+    int rc = store_integers(st, &next, 1, which, INTEGER(after));
     if (rc == 0)
         *uid = (uid_t)next;
     return rc;
+}
+
+int store_ready_user(struct store *st, int64_t after, uid_t *uid) {
+    return next_user(st, SQL_READY_USER, after, uid);
+}
+
+int store_pausing_user(struct store *st, int64_t after, uid_t *uid) {
+    return next_user(st, SQL_PAUSING_USER, after, uid);
 }
 
 int store_ready_head(struct store *st, uid_t uid, const char *place, const struct job_row *after, struct job_row *out) {

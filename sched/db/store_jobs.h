@@ -60,6 +60,8 @@ int store_ready_before(struct store *st, const struct job_row *r, int max, int *
 int store_ready_place(struct store *st, uid_t uid, char place[CONSTRAINT_MAX]);
 /* the turn of a job that is queued now */
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn);
+/* The next user after `after` (-1: the first) with jobs that pause before another attempt or fit no node. -ENOENT */
+int store_pausing_user(struct store *st, int64_t after, uid_t *uid);
 int64_t store_next_due(struct store *st);           /* earliest not_before of a waiting job, 0 = none */
 int store_due_by(struct store *st, int64_t latest); /* makes later ones due at that time */
 enum store_set {
@@ -72,8 +74,8 @@ enum store_set {
     SET_UNENDED /* of a group; drafts are not among them */,
     SET_PARTS /* of a stream */
 };
-/* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, of SET_SEALED and SET_UNENDED it is the
- * group, of SET_PARTS the stream. */
+/* Up to max ids of a set, above after; returns how many. bound is of SET_SEALED and SET_UNENDED the group, of SET_PARTS
+ * the stream, of SET_UNPLACED the user; of SET_DUE it is the time, and after the user. */
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max);
 /* Of the next look ids below *before up to max of jobs that have started, the highest first. *before: the last that was
  * looked at, 0: there are no more. Returns how many, or -errno. */

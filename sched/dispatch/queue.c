@@ -122,26 +122,49 @@ static void sweep_slice(struct sched *s) {
     }
 }
 
-/* Jobs that fitted no node are judged again. */
+/* A job that fitted no node is judged again. */
+static int judge_one(struct sched *s, uint64_t id) {
+    struct job_row r;
+    struct options *o = NULL;
+    int rc = store_job_get(s->store, id, &r);
+    if (rc == 0)
+        rc = submit_options(s, &r, &o);
+    if (rc < 0)
+        return rc == -ENOMEM ? rc : 0;
+    rc = submit_placeable(s, &r, o) ? submit_enqueue(s, &r, 0) : 0;
+    options_destroy(o);
+    return rc;
+}
+
+/* Some of the next user's; until there were none left of all. */
 static void constraint_slice(struct sched *s) {
+    int64_t until = clock_us() + s->slice_us;
     uint64_t ids[ROWS];
-    int n = store_ids(s->store, SET_UNPLACED, 0, s->placed, ids, ROWS);
-    s->placing = n == ROWS;
-    for (int i = 0; i < n; i++) {
-        struct job_row r;
-        struct options *o = NULL;
-        s->placed = ids[i];
-        int rc = store_job_get(s->store, ids[i], &r);
-        if (rc == 0)
-            rc = submit_options(s, &r, &o);
-        if (rc < 0) {
-            sched_check(s, rc == -ENOMEM ? rc : 0);
-            continue;
-        }
-        if (submit_placeable(s, &r, o))
-            submit_enqueue(s, &r, 0);
-        options_destroy(o);
+    uid_t uid;
+    int rc = store_pausing_user(s->store, s->placing_user, &uid);
+    if (rc < 0) {
+        s->placing = s->placing_more;
+        s->placing_more = false;
+        s->placing_user = -1;
+        return;
     }
+    s->placing_user = uid;
+    struct user *u = user_of(s, uid);
+    if (!u) {
+        sched_check(s, -ENOMEM);
+        return;
+    }
+    if (u->judged.round != s->placing_round)
+        u->judged.job = 0;
+    u->judged.round = s->placing_round;
+    int n = store_ids(s->store, SET_UNPLACED, uid, u->judged.job, ids, ROWS), i = 0;
+    do
+        if (i < n) {
+            u->judged.job = ids[i];
+            judge_one(s, ids[i++]);
+        }
+    while (i < n && clock_us() < until);
+    s->placing_more |= i < n || n == ROWS;
 }
 
 /* The other jobs of a user of whom too many have failed in a group (give_up.c). */
@@ -175,6 +198,7 @@ static void trash_slice(struct sched *s) {
 
 static void retries_slice(struct sched *s, int64_t until) {
     uint64_t ids[ROWS];
+    uid_t uid;
     int n;
     if (!s->due_at)
         return;
@@ -183,16 +207,17 @@ static void retries_slice(struct sched *s, int64_t until) {
             sched_set_due(s);
         return;
     }
-    do {
-        n = store_ids(s->store, SET_DUE, sched_steady(s), 0, ids, ROWS);
+    do { /* some of the next user's */
+        int rc = store_pausing_user(s->store, s->due_user, &uid);
+        n = rc == 0 ? store_ids(s->store, SET_DUE, sched_steady(s), uid, ids, ROWS) : 0;
+        s->due_user = rc == 0 ? (int64_t)uid : -1;
         for (int i = 0; i < n; i++) {
             struct job_row r;
             if (store_job_get(s->store, ids[i], &r) == 0)
                 submit_enqueue(s, &r, 0);
         }
-    } while (n == ROWS && !store_failed(s->store) && clock_us() < until);
-    s->due_at = 0;
-    sched_set_due(s);
+        sched_set_due(s);
+    } while (s->due_at && s->due_at <= sched_steady(s) && !store_failed(s->store) && clock_us() < until);
 }
 
 /* More of one kind of long work, until the time of this turn is over; a little of it in any case. */

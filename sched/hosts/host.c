@@ -402,8 +402,8 @@ void host_resize(struct host *h) {
 }
 
 void host_changed(struct host *h) {
-    h->s->placing = true;
-    h->s->placed = 0;
+    h->s->placing = h->s->placing_more = true;
+    h->s->placing_round++;
     host_room(h);
     sched_tick(h->s);
 }

@@ -73,9 +73,10 @@ struct sched {
     uint64_t first_id;            /* ids below were handed out by earlier daemons */
     /* that a turn gives to long work, and as much to dispatch: queue.c looks at the clock between them */
     int64_t slice_us;
-    uint64_t placed; /* of the jobs that fit no node: those up to this id were judged again */
-    int64_t settling_user, opening_user, giving_up_user, controlling_user,
-        array_user; /* whose turn in that was the last */
+    uint64_t placing_round; /* one more: a host has changed, and all jobs that fit no node are judged again */
+    bool placing_more;      /* a user has some behind those that were judged in his turn */
+    /* whose turn in that was the last */
+    int64_t settling_user, opening_user, giving_up_user, controlling_user, array_user, placing_user, due_user;
     /* keep.c: when keep_timer is due, 0 = it is not set; jobs from before --keep, up to keep_at, are looked for */
     int64_t keep_due;
     bool keep_old;

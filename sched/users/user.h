@@ -40,6 +40,9 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     struct {
         uint64_t group, job, round; /* of that group, which is being opened, jobs up to this id are done */
     } opened;
+    struct {
+        uint64_t job, round; /* of his that fit no node, those up to this id were judged again */
+    } judged;
     struct quota quota;
     int64_t live;                /* bytes of output that are not in the database yet */
     int64_t told_at;             /* clock_us of the last log line about a refusal; 0: never */

@@ -266,6 +266,45 @@ static void test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again(void *
     assert_false(evtimer_pending(s->tick, NULL));
 }
 
+/* Few turns with no time for long work bring both jobs of user 11 to their start, before most of user 10's. */
+static void starts_soon(unsigned from) {
+    s->slice_us = 0;
+    for (int i = 0; i < 8; i++)
+        tick();
+    assert_int_equal(begun_of(11, from), 2);
+    assert_true(begun_of(10, from) < 100);
+    calm();
+    for (int i = 0; i < 8; i++)
+        tick();
+    assert_int_equal(begun_of(10, from), 200);
+}
+
+static void test_many_that_fitted_no_node_hold_up_no_other_user(void **state) {
+    for (int i = 0; i < 200; i++)
+        submit_with(10, "node=late");
+    submit_with(11, "node=late");
+    submit_with(11, "node=late");
+    tick();
+    host_changed(add_named("late", 300));
+    starts_soon(0);
+}
+
+static void test_many_retries_hold_up_no_other_user(void **state) {
+    const struct work_outcome o = {.attempt = 1, .wall_us = 1, .end = WORK_EXITED};
+    add_host(300);
+    for (int i = 0; i < 200; i++)
+        submit_with(10, "retries=1");
+    submit_with(11, "retries=1");
+    submit_with(11, "retries=1");
+    tick_until(202);
+    for (unsigned i = 0; i < 202; i++)
+        host_events.done(&fake->h, starts[i].job, &o);
+    tick();
+    assert_int_equal(count, 202);
+    s->steady_us += 2 * SECOND;
+    starts_soon(202);
+}
+
 /* --- streams ----------------------------------------------------------------------------------------------------- */
 
 static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
@@ -403,6 +442,8 @@ int main(void) {
                                        TEST(test_slots_that_are_held_count),
                                        TEST(test_priority_orders_what_is_a_users),
                                        TEST(test_the_order_outlives_the_daemon),
+                                       TEST(test_many_that_fitted_no_node_hold_up_no_other_user),
+                                       TEST(test_many_retries_hold_up_no_other_user),
                                        TEST(test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again),
                                        TEST(test_a_stream_gives_slots_back_when_others_wait),
                                        TEST(test_streams_and_jobs_of_two_users_share),
