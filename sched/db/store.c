@@ -132,6 +132,11 @@ static const char *const migrations[] = {
     "DROP INDEX job_of_array; CREATE INDEX job_of_array ON jobs(array, state, not_before) WHERE array<>0;",
     /* turns between users whose jobs pause or fit no node */
     "CREATE INDEX job_pauses ON jobs(uid, not_before) WHERE state=2 AND not_before<>0;",
+    /* groups that are opening count as jobs that have not ended */
+    "DROP INDEX group_opening;"
+    "WITH RECURSIVE up(top, id) AS (SELECT id, id FROM groups WHERE opening=1"
+    " UNION SELECT up.top, groups.parent FROM up JOIN groups USING(id) WHERE groups.parent IS NOT NULL)"
+    "UPDATE groups SET active=active+(SELECT count(*) FROM up WHERE up.id=groups.id) WHERE id IN (SELECT id FROM up);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

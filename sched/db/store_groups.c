@@ -50,7 +50,8 @@ int store_group_find(struct store *st, uint64_t parent, const char *name, struct
 }
 
 int store_group_delete(struct store *st, uint64_t id) {
-    return store_run(st, SQL_GROUP_DELETE, INTEGER(id));
+    int rc = st->tally_count ? store_tally_flush(st) : 0; /* what is gathered for it is also for those above it */
+    return rc < 0 ? rc : store_run(st, SQL_GROUP_DELETE, INTEGER(id));
 }
 
 static int each_group(struct store *st, sqlite3_stmt *q, bool (*each)(void *, const struct group *), void *arg) {
@@ -96,15 +97,15 @@ bool store_groups_say(struct store *st, const char *text) {
 }
 
 int store_group_set_opening(struct store *st, uint64_t id, bool opening) {
-    return store_run(st, SQL_GROUP_SET_OPENING, INTEGER(id), INTEGER(opening));
+    const struct tally one = {.active = opening ? 1 : (uint64_t)-1};
+    int rc = store_run(st, SQL_GROUP_SET_OPENING, INTEGER(id), INTEGER(opening));
+    return rc < 0 || !store_changes(st) ? rc : store_tally_add(st, id, &one);
 }
 
-int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id) {
-    int64_t next;
-    int rc = store_integers(st, &next, 1, SQL_GROUP_NEXT_OPENING, INTEGER(after));
-    if (rc == 0)
-        *id = (uint64_t)next;
-    return rc;
+bool store_group_opening(struct store *st, uint64_t id) {
+    int64_t opening = 0;
+    store_integers(st, &opening, 1, SQL_GROUP_OPENING, INTEGER(id));
+    return opening;
 }
 
 int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id) {
@@ -117,8 +118,8 @@ int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id) {
     return 0;
 }
 
-int store_group_open_below(struct store *st, uint64_t id) {
-    return store_run(st, SQL_GROUP_OPEN_BELOW, INTEGER(id));
+int store_groups_to_open(struct store *st, uint64_t parent, uint64_t after, uint64_t *ids, int max) {
+    return store_column(st, ids, max, SQL_GROUPS_TO_OPEN, INTEGER(parent), INTEGER(after), INTEGER(max));
 }
 
 int store_group_close_below(struct store *st, uint64_t id) {
@@ -128,6 +129,11 @@ int store_group_close_below(struct store *st, uint64_t id) {
 bool store_group_of_others(struct store *st, uint64_t id, uid_t uid) {
     int64_t others;
     return store_integers(st, &others, 1, SQL_GROUP_OF_OTHERS, INTEGER(id), INTEGER(uid)) < 0 || others;
+}
+
+bool store_group_many(struct store *st, uint64_t id, int max) {
+    int64_t more;
+    return store_integers(st, &more, 1, SQL_GROUP_MANY, INTEGER(id), INTEGER(max)) != -ENOENT;
 }
 
 int store_group_levels(struct store *st, uint64_t id) {

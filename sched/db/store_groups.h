@@ -21,15 +21,17 @@ int store_group_newest(struct store *st, uint64_t parent, int max, bool (*each)(
 int store_group_options(struct store *st, uint64_t id, char **options); /* malloc'd */
 bool store_groups_say(struct store *st, const char *text); /* whether any group's options have it; true if unknown */
 int store_group_set_options(struct store *st, uint64_t id, const char *options);
+/* While it is opening it counts in the tallies as one job more that has not ended. */
 int store_group_set_opening(struct store *st, uint64_t id, bool opening);
+bool store_group_opening(struct store *st, uint64_t id);
 /* Whether opening it would queue drafts of users other than uid; true if unknown. */
 bool store_group_of_others(struct store *st, uint64_t id, uid_t uid);
-int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /* -ENOENT */
 /* The first such group of the next user after *uid, in turns; *uid becomes that user. -ENOENT */
 int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id);
-int store_group_close_below(struct store *st, uint64_t id); /* it and all below become dotted and stop opening */
-/* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
-int store_group_open_below(struct store *st, uint64_t id);
+int store_group_close_below(struct store *st, uint64_t id); /* it and all below become dotted */
+/* Up to max subgroups above after whose names have no dot; returns how many, or -errno. */
+int store_groups_to_open(struct store *st, uint64_t parent, uint64_t after, uint64_t *ids, int max);
+bool store_group_many(struct store *st, uint64_t id, int max); /* whether it and those below are more; or unknown */
 /* Failed jobs of a user in a group with max_fails= and below. */
 int store_fails_more(struct store *st, uint64_t group, uid_t uid,
                      uint64_t *n);                                 /* counts one more; *n: the new number */

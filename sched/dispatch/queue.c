@@ -69,8 +69,27 @@ static void settle_slice(struct sched *s) {
         store_settle_done(s->store, on);
 }
 
+/* Some of the groups in a group that is opening open as well. Those of arrays have no drafts. Returns how many, or
+ * -errno. */
+static int open_below(struct user *u, uint64_t group) {
+    struct store *st = u->s->store;
+    uint64_t ids[ROWS];
+    int n = store_groups_to_open(st, group, u->opened.below, ids, ROWS), rc = 0;
+    for (int i = 0; i < n && rc == 0; i++) {
+        struct group g;
+        u->opened.below = ids[i];
+        rc = store_group_get(st, ids[i], &g);
+        g.dotted = false;
+        if (rc == 0)
+            rc = store_group_save(st, &g);
+        if (rc == 0 && !g.array)
+            rc = store_group_set_opening(st, g.id, true);
+    }
+    return rc < 0 ? rc : n;
+}
+
 /* A group that was renamed from .G to G: its files were sealed one by one, now they are queued, the groups in it after
- * it. */
+ * it. One of a user's at a time, or it would be looked through from its beginning again. */
 static void open_slice(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
     uint64_t group, ids[ROWS];
@@ -81,11 +100,12 @@ static void open_slice(struct sched *s) {
         sched_check(s, rc == 0 ? -ENOMEM : 0);
         return;
     }
-    if (group != u->opened.group || u->opened.round != s->opened_round) {
+    if (!u->opened.group || u->opened.round != s->opened_round) {
         u->opened.group = group;
         u->opened.round = s->opened_round;
-        u->opened.job = 0;
+        u->opened.job = u->opened.below = 0;
     }
+    group = u->opened.group;
     int n = store_ids(s->store, SET_SEALED, (int64_t)group, u->opened.job, ids, ROWS);
     for (int i = 0; i < n; i++) {
         struct job_row r;
@@ -100,8 +120,7 @@ static void open_slice(struct sched *s) {
         else if (rc < 0)
             sched_log_user(s, r.job.id, "%s could not be queued: %s", r.job.name, strerror(-rc));
     }
-    if (n < ROWS && !store_failed(s->store)) {
-        store_group_open_below(s->store, group);
+    if (n < ROWS && !store_failed(s->store) && sched_check(s, open_below(u, group)) < ROWS) {
         store_group_set_opening(s->store, group, false);
         store_tally_touch(s->store, group);
         u->opened.group = 0; /* it may be closed and opened once more */

@@ -130,7 +130,6 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
 static void why_draft(struct sched *s, const struct job *j, char *buf, size_t size) {
     struct group g = {0};
     struct job_row r;
-    uint64_t opening;
     if (*j->why)
         snprintf(buf, size, "%s", j->why);
     else if (draft_why(s, j, buf, size))
@@ -139,8 +138,7 @@ static void why_draft(struct sched *s, const struct job *j, char *buf, size_t si
         snprintf(buf, size, "a draft: it is in a group whose name begins with a dot; rename the group to queue it");
     else if (sched_size(s, j->id, BODY_SPEC) == 0)
         snprintf(buf, size, "a draft: it is empty; write a job into it");
-    else if (store_group_next_opening(s->store, j->group - 1, &opening) == 0 && opening == j->group &&
-             !draft_stays(s, j))
+    else if (store_group_opening(s->store, j->group) && !draft_stays(s, j))
         snprintf(buf, size, "it is being queued, with the others of its group");
     else if (store_job_get(s->store, j->id, &r) == 0 && r.sealed)
         snprintf(buf, size,

@@ -8,6 +8,8 @@
 #include "sched/jobs/job_files.h"
 #include "sched/jobs/state.h"
 
+#define MOVED_MAX 10000 /* groups that are looked at in one request */
+
 int sched_group(struct sched *s, uint64_t id, struct group *out) {
     return store_group_get(s->store, id, out);
 }
@@ -110,14 +112,11 @@ static uint64_t being_read(struct sched *s, uint64_t group) {
     return n;
 }
 
-/* Jobs on their way into the queue are counted: a large file that is being read, a group that is opening. */
+/* A large file that is being read, on its way into the queue, is counted. */
 int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
     int rc = store_tally_get(s->store, group, out);
     if (rc == 0)
         out->active += being_read(s, group);
-    for (uint64_t id = 0; rc == 0 && store_group_next_opening(s->store, id, &id) == 0;)
-        if (group_is_below(s, id, group))
-            out->active++;
     return rc;
 }
 
@@ -219,6 +218,8 @@ static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, b
 /* t: of an array, whose elements that were cancelled before they were jobs go with it; else NULL. */
 static int delete_group(struct sched *s, const struct group *g, const struct tally *t) {
     int rc = g->array && t ? move_tally(s, g->parent, t, true) : 0;
+    if (rc == 0)
+        rc = store_group_set_opening(s->store, g->id, false);
     if (rc == 0 && limits_said(s))
         rc = store_fails_forget(s->store, g->id);
     return rc < 0 ? rc : store_group_delete(s->store, g->id);
@@ -281,14 +282,17 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         return -EINVAL;
     if (!array_may_take(&up, NULL, to_name))
         return -EPERM;
-    if (group_depth(s, to_parent) + store_group_levels(s->store, group) > GROUP_LEVELS)
-        return -ENAMETOOLONG;
     if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
         return 0;
-    bool dotted = up.dotted || to_name[0] == '.';
-    if (dotted && !g.dotted && (t.active || being_read(s, group)))
+    bool dotted = up.dotted || to_name[0] == '.', opens = g.dotted && !dotted, closes = dotted && !g.dotted;
+    int depth = group_depth(s, to_parent);
+    bool deeper = depth > group_depth(s, g.parent);
+    if ((deeper || closes || (opens && !user_is_trusted(s, uid))) && store_group_many(s->store, group, MOVED_MAX))
+        return -EMLINK;
+    if (deeper && depth + store_group_levels(s->store, group) > GROUP_LEVELS)
+        return -ENAMETOOLONG;
+    if (closes && (t.active || being_read(s, group)))
         return -EBUSY; /* some of its jobs are queued already */
-    bool opens = g.dotted && !dotted;
     if (opens && !may_open(s, &g, uid))
         return -EPERM;
     rc = opens ? quota_job(s, g.uid, 1) : 0; /* a group is submitted as a whole, or not */
@@ -305,10 +309,10 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     limits_changed(s);
     if (rc == 0)
         rc = move_tally(s, to_parent, &t, false);
-    if (rc == 0 && dotted)
+    if (rc == 0 && closes)
         rc = store_group_close_below(s->store, group);
     if (rc == 0 && opens) { /* from this commit on its drafts are queued, a slice in each turn (queue.c) */
-        rc = store_group_set_opening(s->store, group, true);
+        rc = g.array ? 0 : store_group_set_opening(s->store, group, true); /* it has no drafts */
         s->opening = true;
         sched_tick(s);
     }

@@ -38,7 +38,7 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     char constraint_from[CONSTRAINT_MAX]; /* the next dispatch looks at the places behind this one first */
     unsigned in[USERS_HEAPS];             /* 1 + his place in that heap, 0: he is not in it */
     struct {
-        uint64_t group, job, round; /* of that group, which is being opened, jobs up to this id are done */
+        uint64_t group, job, below, round; /* of that group, which is being opened, all up to these ids are done */
     } opened;
     struct {
         uint64_t job, round; /* of his that fit no node, those up to this id were judged again */

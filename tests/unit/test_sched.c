@@ -232,6 +232,65 @@ static void test_long_work_is_cut_by_time(void **state) {
     assert_int_equal(count_in(ids + JOBS, JOBS, JOB_FAILED), JOBS);
 }
 
+static uint64_t make_group(uint64_t parent, const char *name) {
+    struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0755, .request = 5};
+    struct group g;
+    assert_int_equal(sched_mkgroup(s, parent, name, &w, &g), 0);
+    return g.id;
+}
+
+static unsigned unended(uint64_t group) {
+    struct tally t;
+    assert_int_equal(sched_tally(s, group, &t), 0);
+    return (unsigned)t.active;
+}
+
+/* However many groups are being opened, a look at the counts meets none of them, and says that there is more to come. */
+static void test_groups_that_open_count_as_unended(void **state) {
+    enum { GROUPS = 50 };
+    char name[32];
+    assert_int_equal(sched_set_node_state(s, "local", NODE_DRAIN), 0);
+    uint64_t top = make_group(0, ".G"), beside = make_group(0, "H");
+    for (int i = 0; i < GROUPS; i++) {
+        snprintf(name, sizeof name, "g%d", i);
+        uint64_t in = make_group(make_group(top, name), "in");
+        put_in(in, "x", "#!/bin/sh\n", 10);
+    }
+    turn_of(0);
+    assert_int_equal(unended(0), 0);
+    assert_int_equal(sched_rename_group(s, top, 0, "G", 0, NULL, NULL), 0);
+    assert_int_equal(unended(top), 1);
+    assert_int_equal(sched_rename_group(s, top, 0, ".G", 0, NULL, NULL), -EBUSY);
+    assert_int_equal(sched_rename_group(s, top, beside, "G", 0, NULL, NULL), 0);
+    turn_of(0);
+    assert_in_range(unended(beside), 2, 20);
+    for (int i = 0; i < 4 * GROUPS && unended(beside) != GROUPS; i++) {
+        assert_in_range(unended(beside), 1, GROUPS + 20);
+        turn_of(0);
+    }
+    turn_of(INT32_MAX);
+    assert_int_equal(unended(beside), GROUPS);
+    assert_int_equal(unended(0), GROUPS);
+    uint64_t empty = make_group(0, ".E");
+    assert_int_equal(sched_rename_group(s, empty, 0, "E", 0, NULL, NULL), 0);
+    assert_int_equal(unended(0), GROUPS + 1);
+    assert_int_equal(sched_rmgroup(s, empty, SHELF_JOBS), 0);
+    assert_int_equal(unended(0), GROUPS);
+}
+
+/* What would have to look at very many groups at once is refused; what need not is not. */
+static void test_a_tree_of_very_many_groups_is_moved_only_as_it_is(void **state) {
+    char name[32];
+    uint64_t top = make_group(0, "G"), beside = make_group(0, "H");
+    for (int i = 0; i < 10000; i++) {
+        snprintf(name, sizeof name, "g%d", i);
+        make_group(top, name);
+    }
+    assert_int_equal(sched_rename_group(s, top, 0, ".G", 0, NULL, NULL), -EMLINK);
+    assert_int_equal(sched_rename_group(s, top, beside, "G", 0, NULL, NULL), -EMLINK);
+    assert_int_equal(sched_rename_group(s, top, 0, "F", 0, NULL, NULL), 0);
+}
+
 /* The second side of the name is another's: then the first is not given up either. */
 static void test_rename_that_is_refused_changes_nothing(void **state) {
     struct writer mine = {.uid = 1001, .gid = 1001, .mode = 0666, .request = 8},
@@ -334,6 +393,10 @@ int main(void) {
                                        TEST(test_after_and_hold),
                                        TEST(test_group_opens_at_once),
                                        TEST(test_long_work_is_cut_by_time),
+                                       TEST(test_groups_that_open_count_as_unended),
+                                       TEST(test_a_tree_of_very_many_groups_is_moved_only_as_it_is),
+                                       TEST(test_groups_that_open_count_as_unended),
+                                       TEST(test_a_tree_of_very_many_groups_is_moved_only_as_it_is),
                                        TEST(test_rename_that_is_refused_changes_nothing),
                                        TEST(test_replace_cancel_forget),
                                        TEST(test_options_that_cannot_be_read),
