@@ -78,7 +78,10 @@ static int find_parent(struct sched *s, const struct job *j, const char *path, s
 static int find_group(struct sched *s, const struct job *j, const char *path, struct group *g) {
     char part[JOB_NAME_MAX + 1];
     int rc = find_parent(s, j, path, g, part);
-    return rc < 0 ? rc : store_group_find(s->store, g->id, part, g);
+    if (rc == 0)
+        rc = store_group_find(s->store, g->id, part, g);
+    bool closed = rc == 0 && g->array && !group_may_search(g, j->uid, j->gid); /* in it is how its jobs ended */
+    return closed ? -ENOENT : rc;
 }
 
 /* A job by its path. In a group that is opened at once the others may still be drafts. */

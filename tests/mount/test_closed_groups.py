@@ -38,6 +38,19 @@ def test_after_tells_nothing(closed, alice, mallory):
     assert "closed" in reason(m, mallory, "/G/cancelled")
 
 
+def test_after_tells_nothing_of_a_closed_array(shared, alice, mallory):
+    m = shared
+    alice.sh("umask 077; printf '#!/bin/sh\n#ppfs: array=0-1\n' > $M/jobs/good; "
+             "printf '#!/bin/sh\n#ppfs: array=0-1\nexit 1\n' > $M/jobs/bad; cat $M/info/good/.wait $M/info/bad/.wait; "
+             "chmod 700 $M/jobs/good $M/jobs/bad", M=m.mnt)
+    assert m.get("good", ".progress") and m.get("bad", ".progress")
+    answers = {reason(m, mallory, "/" + name) for name in ("good", "bad", "none")}
+    assert len(answers) == 1 and "closed" in answers.pop()
+    assert "not all" in reason(m, alice, "/bad", "hers")
+    p = alice.sh("printf '#!/bin/sh\n#ppfs: after=good\necho ran\n' > $M/jobs/too; cat $M/results/too", M=m.mnt)
+    assert (p.stdout, p.stderr) == ("ran\n", "")
+
+
 def test_a_closed_group_from_inside(closed, alice, mallory):
     """Who is let into a group by its mode alone: names are looked up from where the job is."""
     m = closed
