@@ -202,30 +202,50 @@ void host_short(struct host *h) {
     rest(h);
 }
 
+/* His place in refusals, or REFUSED_USERS. */
+static unsigned refusal_of(const struct host *h, uid_t uid) {
+    unsigned i = 0;
+    while (i < REFUSED_USERS && !(h->refusals[i].times && h->refusals[i].uid == uid))
+        i++;
+    return i;
+}
+
+/* One more: NULL, if it refuses as many users as can be told apart. */
+static struct refusal *refusal_new(struct host *h, uid_t uid) {
+    for (struct refusal *r = h->refusals; r < h->refusals + REFUSED_USERS; r++)
+        if (!r->times || clock_us() >= r->until) {
+            *r = (struct refusal){.uid = uid};
+            return r;
+        }
+    return NULL;
+}
+
 /* A node that gives back again and again what it has not begun is not asked all the time; where that is for its user,
  * it is asked for others, and for him less and less often. */
 void host_gave_back(struct host *h, uid_t uid, const struct work_outcome *o) {
-    if (o->end != WORK_LOST && uid == h->refused_uid)
-        h->refusals = 0;
+    unsigned at = refusal_of(h, uid);
+    struct refusal *r = at < REFUSED_USERS ? &h->refusals[at] : NULL;
+    if (o->end != WORK_LOST && r)
+        r->times = 0;
     if (!o->unbegun || (!o->no_room && h->pool))
         return;
-    bool another = uid != h->refused_uid && host_refuses(h, h->refused_uid);
-    if (o->no_room || another || !*o->why) { /* two users would make way for each other at once, for ever */
+    if (!o->no_room && *o->why && !r)
+        r = refusal_new(h, uid);
+    if (o->no_room || !*o->why || !r) {
         host_short(h);
         return;
     }
-    h->refusals = uid == h->refused_uid ? h->refusals : 0;
-    int64_t pause = (int64_t)SHORT_US << h->refusals;
-    h->refusals += h->refusals < REFUSALS_MAX;
-    h->refused_uid = uid;
-    h->refused_until = clock_us() + pause;
-    snprintf(h->refused, sizeof h->refused, "%s", o->why);
-    printable(h->refused, sizeof h->refused);
+    int64_t pause = (int64_t)SHORT_US << r->times;
+    r->times += r->times < REFUSALS_MAX;
+    r->until = clock_us() + pause;
+    snprintf(r->why, sizeof r->why, "%.255s", o->why);
+    printable(r->why, sizeof r->why);
     host_wake_in(h->s, pause);
 }
 
-bool host_refuses(const struct host *h, uid_t uid) {
-    return h->refusals && h->refused_uid == uid && clock_us() < h->refused_until;
+const char *host_refuses(const struct host *h, uid_t uid) {
+    unsigned at = refusal_of(h, uid);
+    return at < REFUSED_USERS && clock_us() < h->refusals[at].until ? h->refusals[at].why : NULL;
 }
 
 bool host_is_short(const struct host *h) {

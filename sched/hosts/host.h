@@ -24,6 +24,14 @@ struct slot_use {               /* of a host's slots, by a run */
     bool lent, over;                    /* lent: its slots are lent; over: it has ended, uncommitted */
 };
 
+#define REFUSED_USERS 8
+struct refusal { /* of a user's work, which a host gave back without having begun it */
+    uid_t uid;
+    unsigned times; /* in a row; 0: none */
+    int64_t until;  /* it is not asked for him */
+    char why[256];
+};
+
 struct host {
     struct host *next; /* no list of sys/queue.h: walked in fifteen places, changed in one */
     struct sched *s;
@@ -80,10 +88,7 @@ struct host {
     int64_t quiet_until;
     int64_t short_until; /* clock_us: until then it has no room for more than ... */
     unsigned short_used; /* ... so many slots, whatever it has */
-    uid_t refused_uid;   /* the last whose work it gave back without having begun it, ... */
-    unsigned refusals;   /* ... so many times in a row, ... */
-    int64_t refused_until;
-    char refused[512]; /* ... and why */
+    struct refusal refusals[REFUSED_USERS];
     int64_t run_us, seen;
     struct took took[ESTIMATE_MAX + 1]; /* by function: estimate.h */
     uint32_t serial;                    /* its number in struct estimates; 0: none yet */

@@ -65,12 +65,13 @@ void host_worked(struct host *h); /* it has finished a piece of work */
 void host_short(struct host *h);  /* its runner said -EAGAIN: it has no room for more for a moment */
 /* How its work ended; host_short, if the outcome says that there was no room. */
 void host_gave_back(struct host *h, uid_t uid,
-                    const struct work_outcome *o);  /* an end of that user's work, of any kind */
-bool host_refuses(const struct host *h, uid_t uid); /* it gave his work back, and is asked again later */
-void host_crashed(struct host *h);                  /* it was lost; if work was lost with it, it rests for a while */
-double host_way_us(const struct host *h);           /* round trip of its link */
-bool host_any_free(struct sched *s);                /* a slot is free and not reserved */
-unsigned host_free_now(const struct host *h);       /* free slots that are not reserved */
+                    const struct work_outcome *o); /* an end of that user's work, of any kind */
+/* Why it gave his work back, and is asked for him again later; NULL: it does not refuse him. */
+const char *host_refuses(const struct host *h, uid_t uid);
+void host_crashed(struct host *h);            /* it was lost; if work was lost with it, it rests for a while */
+double host_way_us(const struct host *h);     /* round trip of its link */
+bool host_any_free(struct sched *s);          /* a slot is free and not reserved */
+unsigned host_free_now(const struct host *h); /* free slots that are not reserved */
 /* the expected delay there: less is sooner */
 double host_cost(const struct host *h, unsigned function);
 /* estimate_doubts, and another host fits: one run at a time */

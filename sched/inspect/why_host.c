@@ -146,6 +146,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     const struct host *tight = NULL;                                 /* has slots, but not the rest */
     unsigned slots = 0, fitting = 0;
     const struct host *refuses = NULL; /* could not begin it */
+    const char *refused = "";          /* why */
     bool barred;
     if (quota_why_queued(s, j, buf, size))
         return;
@@ -162,7 +163,9 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
             continue;
         }
         fitting++;
-        refuses = host_refuses(h, j->uid) ? h : refuses;
+        const char *says = host_refuses(h, j->uid);
+        refuses = says ? h : refuses;
+        refused = says ? says : refused;
         kept = h->reserved && h->kept_for != j->id && host_free(h) >= j->cpus ? h : kept;
         if (host_free(h) >= j->cpus && (!host_has(h, &any_python) || host_keeps(h, &any_python)))
             tight = h;
@@ -183,7 +186,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
                  slower->name);
     else if (refuses && !slower)
         snprintf(buf, size, "queued: nodes/%.100s could not begin it and is asked again in a while: %.280s",
-                 refuses->name, refuses->refused);
+                 refuses->name, refused);
     else if (slots && host_is_short(host_local(s)))
         snprintf(buf, size,
                  "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the "

@@ -266,6 +266,23 @@ static void test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again(void *
     assert_false(evtimer_pending(s->tick, NULL));
 }
 
+static void test_who_is_refused_by_a_node_holds_up_no_other(void **state) {
+    const struct work_outcome o = {.attempt = 1, .end = WORK_LOST, .unbegun = true, .why = "no such user"};
+    add_host(2);
+    for (uid_t uid = 20; uid < 20 + REFUSED_USERS; uid++) {
+        submit(uid, 0);
+        tick_until(uid - 20 + 1);
+        host_events.done(&fake->h, starts[uid - 20].job, &o);
+        tick();
+        assert_non_null(host_refuses(&fake->h, uid));
+        assert_null(host_refuses(&fake->h, 11));
+    }
+    assert_int_equal(count, REFUSED_USERS); /* nobody is asked for twice at once */
+    submit(11, 0);
+    tick();
+    assert_int_equal(begun_of(11, 0), 1);
+}
+
 /* Few turns with no time for long work bring both jobs of user 11 to their start, before most of user 10's. */
 static void starts_soon(unsigned from) {
     s->slice_us = 0;
@@ -442,6 +459,7 @@ int main(void) {
                                        TEST(test_slots_that_are_held_count),
                                        TEST(test_priority_orders_what_is_a_users),
                                        TEST(test_the_order_outlives_the_daemon),
+                                       TEST(test_who_is_refused_by_a_node_holds_up_no_other),
                                        TEST(test_many_that_fitted_no_node_hold_up_no_other_user),
                                        TEST(test_many_retries_hold_up_no_other_user),
                                        TEST(test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again),
