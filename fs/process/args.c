@@ -126,10 +126,24 @@ static bool set_flag(struct args *a, const char *name) {
     return false;
 }
 
+/* Whether it was given before, or is one that may be. */
+static bool is_new(struct args *a, const char *name) {
+    static const char *const once[] = {"state", "python", "key", "quota", "listen", "keep", "silence", "cpus", "sync"};
+    for (size_t i = 0; i < sizeof once / sizeof *once; i++)
+        if (strcmp(name, once[i]) == 0) {
+            bool again = a->given & 1u << i;
+            a->given |= 1u << i;
+            return !again;
+        }
+    return true;
+}
+
 /* One of our own options; value is NULL if it has none. 1: not one of ours. */
 static int own_option(struct args *a, const char *name, const char *value) {
     bool has = value && *value;
     char why[256];
+    if (!is_new(a, name))
+        return wrong("--%s is given twice", name);
     if (strcmp(name, "state") == 0)
         return has ? set_string(&a->state, value) : wrong("%s needs a directory", "--state");
     if (strcmp(name, "python") == 0)

@@ -11,7 +11,8 @@ struct args {
     bool sync_full;
     bool no_resend;
     bool suid_jobs;
-    bool trace; /* log each transition */
+    bool trace;     /* log each transition */
+    unsigned given; /* while it is read: which of those that can be given once */
     int64_t keep_us;
     unsigned cpus, silence_s; /* silence_s 0: the default */
     char *state, *python;     /* NULL: the default */

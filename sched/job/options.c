@@ -448,6 +448,12 @@ const char *options_of_group(const struct options *o) {
             return table[i].name;
     return NULL;
 }
+const char *options_beyond_limits(const struct options *o) {
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (i != MAX && i != MAX_FAILS && o->set & 1u << i)
+            return table[i].name;
+    return NULL;
+}
 void options_drop_of_group(struct options *o) {
     options_list_clear(&o->drafts);
     o->max = o->max_fails = 0;

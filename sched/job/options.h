@@ -21,8 +21,8 @@ void options_destroy(struct options *o);
 /* What is added next is another file: it replaces what is there, and has each option once. */
 void options_begin(struct options *o);
 int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]);
-/* Whether a text that may go on is, or can become, valid: 0, -ENOMEM, or -EINVAL with why. */
-int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]);
+/* The same of a text that may go on: without its last word, if that is or can become valid. */
+int options_add_part(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]);
 /* The options as words, one in each line; malloc'd, NULL without memory. */
 char *options_words(const struct options *o);
 /* Adds every key of the object, as json_text_read gives it, unless it is in skip (NULL-terminated). Same returns. */
@@ -62,6 +62,8 @@ uint32_t options_max_fails(const struct options *o); /* failed jobs at which the
 /* The name of the first set option that only a .options file may have; NULL: none is set. */
 const char *options_of_group(const struct options *o);
 void options_drop_of_group(struct options *o); /* all of these */
+/* The name of the first set option that is neither max= nor max_fails=; NULL: none is set. */
+const char *options_beyond_limits(const struct options *o);
 /* In the text of options_save if drafts=, or max=, or max_fails= is set. */
 #define OPTIONS_SAVED_DRAFTS "\"drafts\":"
 #define OPTIONS_SAVED_MAX "\"max"

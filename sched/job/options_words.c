@@ -70,11 +70,8 @@ int options_add_words(struct options *o, const char *text, size_t len, char why[
     return add_words(o, text, len, false, why);
 }
 
-int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]) {
-    struct options *o = options_create();
-    int rc = o ? add_words(o, text, len, true, why) : -ENOMEM;
-    options_destroy(o);
-    return rc;
+int options_add_part(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]) {
+    return add_words(o, text, len, true, why);
 }
 
 /* --- written ----------------------------------------------------------------------------------------------------- */

@@ -18,8 +18,21 @@ int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
     return user_is_trusted(s, uid) || (group && uid == g.uid) ? 0 : -EPERM;
 }
 
-static int refused(struct sched *s, const struct job *j, int rc, const char *why) {
-    char path[JOB_WHY_MAX];
+/* Adds the words of its text, or of a part of it, as the options of that group. What the elements of an array have is
+ * said by the file that made it, which was read already. */
+static int add(struct sched *s, const struct job *j, uint64_t group, struct options *o, const char *text, size_t size,
+               bool whole) {
+    char why[OPTIONS_WHY], path[JOB_WHY_MAX];
+    struct group g;
+    int rc = whole ? options_add_words(o, text, size, why) : options_add_part(o, text, size, why);
+    const char *option = rc == 0 ? options_beyond_limits(o) : NULL;
+    if (option && store_group_get(s->store, group, &g) == 0 && g.array) {
+        snprintf(why, sizeof why,
+                 "option %s= would have no effect on the elements of an array: max= and max_fails= have, and .hold and "
+                 ".priority in its info/; the file that makes the array says all else",
+                 option);
+        rc = -EINVAL;
+    }
     if (rc == -EINVAL)
         sched_log_user(s, j->id, "jobs/%s was refused: %s", sched_path(s, j, path, sizeof path) == 0 ? path : j->name,
                        why);
@@ -27,17 +40,18 @@ static int refused(struct sched *s, const struct job *j, int rc, const char *why
 }
 
 int options_file_write(struct sched *s, const struct job *j, const char *text, size_t size) {
-    char why[OPTIONS_WHY];
     int rc = sched_may_set_options(s, j->group, j->uid);
     if (rc < 0 || size > INLINE_MAX)
         return rc < 0 ? rc : -EFBIG;
-    return refused(s, j, options_check_words(text, size, why), why);
+    struct options *o = options_create();
+    rc = o ? add(s, j, j->group, o, text, size, false) : -ENOMEM;
+    options_destroy(o);
+    return rc;
 }
 
 /* Parses its text; the caller owns *o. */
-static int parse(struct sched *s, const struct job *j, struct options **o) {
+static int parse(struct sched *s, const struct job *j, uint64_t group, struct options **o) {
     struct body b = {0};
-    char why[OPTIONS_WHY];
     int rc = draft_spec(s, j->id, &b);
     if (rc < 0 && rc != -ENOENT)
         return rc;
@@ -48,7 +62,7 @@ static int parse(struct sched *s, const struct job *j, struct options **o) {
         return (int)n;
     if (!(*o = options_create()))
         return -ENOMEM;
-    rc = refused(s, j, options_add_words(*o, s->scratch, (size_t)n, why), why);
+    rc = add(s, j, group, *o, s->scratch, (size_t)n, true);
     if (rc < 0) {
         options_destroy(*o);
         *o = NULL;
@@ -60,7 +74,7 @@ int options_file_check(struct sched *s, const struct job *j, uint64_t group) {
     struct options *o = NULL;
     int rc = sched_may_set_options(s, group, j->uid);
     if (rc == 0)
-        rc = j->draft && !j->cut ? parse(s, j, &o) : -EINVAL;
+        rc = j->draft && !j->cut ? parse(s, j, group, &o) : -EINVAL;
     options_destroy(o);
     return rc;
 }
@@ -70,7 +84,7 @@ int options_file_take(struct sched *s, const struct job *j) {
     char *saved = NULL;
     int rc = sched_may_set_options(s, j->group, j->uid);
     if (rc == 0)
-        rc = parse(s, j, &o);
+        rc = parse(s, j, j->group, &o);
     if (rc == 0)
         rc = array_add_limit(s, j->group, o);
     if (rc == 0 && !(saved = options_save(o)))

@@ -1,10 +1,13 @@
 """Jobs as files, by name, without an executor: submit_file, result, wait, and an async form of each."""
 import asyncio
 import errno
+import io
+import itertools
 import json
 import os
 import pickle
 import select
+import shlex
 import time
 import uuid
 from typing import Any, Dict, FrozenSet, List, Literal, Optional, Tuple, Union, overload
@@ -27,6 +30,7 @@ def submit_file(what: Content, name: Optional[str] = None, *, mount: Optional[mo
     what: a path (the file is copied), bytes (the content), a dict (one JSON object), or a tuple (func, args, kwargs),
     pickled. name: by default the name of the file, else a new one. replace=False: FileExistsError when the name is
     taken. options go into the JSON object or into a script's comment; a pickle takes none but those of its group.
+    One that is given there, too, is a ValueError.
     NoMount: there is no ppfs. TypeError, ValueError: what, or an option, is not what it should be.
     """
     content, given = _content(what, options)
@@ -49,6 +53,8 @@ def _content(what: Content, options: Dict[str, Any]) -> Tuple[bytes, str]:
     """(the bytes of the job file, the name that it suggests)."""
     check(options, "job")
     if isinstance(what, dict):
+        for name in options.keys() & what.keys():
+            raise ValueError("the option %s is given twice, here and in the JSON object" % name)
         return json.dumps({**what, **options}).encode() + b"\n", ""
     if isinstance(what, tuple):
         if options:
@@ -75,17 +81,37 @@ def _with_comment(script: bytes, options: Dict[str, Any]) -> bytes:
     script = script.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, which stands before all else or is none
     if script[:1] in (b"\x80", b"\x7f", b"\x89") or script.lstrip()[:1] == b"{":
         raise ValueError("options can be put into a script; give those of a JSON object as its keys")
-    words = []
+    words, said = [], _said(script)
     for key, value in options.items():
         for text in _option_texts(key, value):
             if any(c.isspace() for c in text):
                 raise ValueError("the option %s=%r holds a blank, which a script's comment cannot" % (key, text))
             words.append("%s=%s" % (key, text))
+            if key != "after" and _once(words[-1]) in said:
+                raise ValueError("the option %s is given twice, here and in the script" % _once(words[-1]))
     line = os.fsencode("#ppfs: %s\n" % " ".join(words))
     if script.startswith(b"#!"):
         first, newline, rest = script.partition(b"\n")
         return first + b"\n" + line + rest
     return line + script
+
+
+def _once(word: str) -> str:
+    """What there is one of: the option, or the variable."""
+    name, _, value = word.partition("=")
+    return "env=%s" % value.partition(":")[0] if name == "env" else name
+
+
+def _said(script: bytes) -> FrozenSet[str]:
+    """Which options the comments of a script give: those before its first other line."""
+    said: List[str] = []
+    for line in itertools.takewhile(lambda line: line.strip(b"\r\n") == b"" or line[:1] == b"#", io.BytesIO(script)):
+        if line.startswith(b"#ppfs:"):
+            try:
+                said += map(_once, shlex.split(os.fsdecode(line[len(b"#ppfs:"):])))
+            except ValueError:  # ppfs says what is wrong with it
+                pass
+    return frozenset(said)
 
 
 def _option_texts(name: str, value: Any) -> Tuple[str, ...]:

@@ -67,6 +67,13 @@ static int wrong(const char *format, const char *word) {
     return RUN_CANNOT;
 }
 
+static bool has_option(const struct run_args *a, const char *sign) {
+    for (const char *at = a->options; at && (at = strstr(at, sign)); at++)
+        if (at == a->options || at[-1] == ' ')
+            return true;
+    return false;
+}
+
 /* "cpus=2,after=a,b" becomes "cpus=2 after=a,b": a comma before a word that has a sign begins the next. */
 static int add_options(struct run_args *a, const char *text) {
     size_t had = a->options ? strlen(a->options) : 0, size = strlen(text);
@@ -82,9 +89,13 @@ static int add_options(struct run_args *a, const char *text) {
     memcpy(grown + had, text, size + 1);
     for (char *comma = grown + had; (comma = strchr(comma, ',')); comma++) {
         size_t word = strcspn(comma + 1, ",=");
-        if (comma[1 + word] == '=' && strspn(comma + 1, "abcdefghijklmnopqrstuvwxyz") == word)
+        if (comma[1 + word] == '=' && strspn(comma + 1, "abcdefghijklmnopqrstuvwxyz_") == word)
             *comma = ' ';
     }
+    if (has_option(a, "max="))
+        return wrong("%s", "max= is of a group: give --max N, and -g GROUP");
+    if (has_option(a, "max_fails="))
+        return wrong("%s", "max_fails= is of a group: give --max-fails N, and -g GROUP");
     return 0;
 }
 
@@ -215,6 +226,12 @@ static int add_limit(unsigned *limit, const char *name, const char *text) {
     return wrong(format, text);
 }
 
+static int given_twice(const struct option *longs, int c) {
+    while (longs->name && longs->val != c)
+        longs++;
+    return longs->name ? wrong("--%s is given twice", longs->name) : wrong("%s is given twice", "-c");
+}
+
 static bool is_name(const char *name) {
     return *name && *name != '/' && *name != '.' && !strstr(name, "/.") && name[strlen(name) - 1] != '/';
 }
@@ -239,8 +256,12 @@ int args_read(struct run_args *a, int argc, char **argv) {
                                           {NULL, 0, NULL, 0}};
     struct sources from = {0};
     int rc = 0;
+    bool given[OPT_VERSION + 1] = {false};
     *a = (struct run_args){0};
     for (int c; rc == 0 && (c = getopt_long(argc, argv, "+dno:m:g:c:", longs, NULL)) != -1;) {
+        if (optarg && c != 'o' && given[c])
+            return given_twice(longs, c);
+        given[c] = true;
         switch (c) {
         case 'd': a->detach = true; break;
         case 'n': a->no_stdin = true; break;
@@ -268,7 +289,7 @@ int args_read(struct run_args *a, int argc, char **argv) {
         return wrong("'%s' is the name of no job and no group", a->name);
     if (!a->name && (from.lines || from.array || a->progress || a->max || a->max_fails))
         return wrong("%s", "--lines, --array, --progress, --max and --max-fails are for a group: -g GROUP");
-    if (!a->detach && a->options && (strncmp(a->options, "array=", 6) == 0 || strstr(a->options, " array=")))
+    if (!a->detach && has_option(a, "array="))
         return wrong("%s", "-o array= makes many jobs of one, whose output is not shown: use -d, or -g GROUP --array");
     if (from.lines && from.array)
         return wrong("%s", "of --lines and --array one is possible");

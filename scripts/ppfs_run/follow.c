@@ -10,7 +10,7 @@
 
 #include "scripts/ppfs_run/run.h"
 
-enum { BEAT_MS = 1000 };
+enum { BEAT_MS = 1000, LOOK_MS = 10, LOOKS = 200 };
 
 static volatile sig_atomic_t caught;
 static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
@@ -146,6 +146,21 @@ void follow_end(const char *mount, const char *name) {
     char state[64];
     sigprocmask(SIG_SETMASK, &open_to, NULL);
     value(mount, name, "wait", state, sizeof state);
+}
+
+int follow_taken(const char *mount, const char *name) {
+    char state[64] = "draft", attempt[16], why[1024];
+    int rc = 0;
+    for (int left = LOOKS; rc == 0 && left; left--) { /* a large one is read in slices */
+        rc = value(mount, name, "state", state, sizeof state);
+        if (rc < 0 || strcmp(state, "draft") != 0)
+            break;
+        follow_ready(NULL, 0, LOOK_MS);
+    }
+    if (rc < 0 || strcmp(state, "failed") != 0 || value(mount, name, "attempt", attempt, sizeof attempt) < 0 ||
+        strcmp(attempt, "0") != 0 || value(mount, name, "why", why, sizeof why) < 0)
+        return 0;
+    return run_cannot("%s: %s", name, why);
 }
 
 static int signal_of(const char *name) {

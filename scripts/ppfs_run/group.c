@@ -178,8 +178,13 @@ int group_run(const char *mount, const struct run_args *a) {
     if (rc < 0)
         return run_cannot("group %s was not taken: %s%s", a->name, strerror(-rc),
                           rc == -EEXIST ? " (rm -r of it in info/ forgets one that has ended)" : "");
-    if (a->detach)
-        return puts(a->name) < 0 || fflush(stdout) ? run_cannot("cannot print the name: %s", strerror(errno)) : 0;
+    if (a->detach) {
+        snprintf(name, sizeof name, a->items ? "%s/%0*d" : "%s", a->name, digits, 1);
+        rc = follow_taken(mount, name);
+        if (rc == 0 && (puts(a->name) < 0 || fflush(stdout)))
+            rc = run_cannot("cannot print the name: %s", strerror(errno));
+        return rc;
+    }
     for (size_t i = 1; i <= count && rc == 0; i++) {
         snprintf(name, sizeof name, "%s/%0*zu", a->name, digits, i);
         rc = follow(mount, name, a->progress ? on_beat : NULL, &beat);

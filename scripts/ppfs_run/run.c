@@ -65,8 +65,14 @@ static int run_command(const char *mount, const struct run_args *a) {
         follow_die(follow_caught());
     if (rc < 0)
         return refused(path, rc);
-    if (a->detach)
-        return puts(name) < 0 || fflush(stdout) ? run_cannot("cannot print the name %s: %s", name, strerror(errno)) : 0;
+    if (a->detach) {
+        rc = follow_taken(mount, name);
+        if (rc != 0)
+            rmdir(info);
+        else if (puts(name) < 0 || fflush(stdout))
+            rc = run_cannot("cannot print the name %s: %s", name, strerror(errno));
+        return rc;
+    }
     rc = follow(mount, name, NULL, NULL);
     if (rc > 0)
         cancel(mount, path, info, name, rc);

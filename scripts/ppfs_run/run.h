@@ -63,6 +63,9 @@ int follow_ready(struct pollfd *fds, nfds_t count, int timeout_ms);
 void follow_die(int signal) __attribute__((noreturn));
 /* Waits for the end of a job; at once where there is none of that name. */
 void follow_end(const char *mount, const char *name);
+/* What became of a job whose file was just written. 0: it was taken. RUN_CANNOT after a line that says why it failed
+ * before it ran. */
+int follow_taken(const char *mount, const char *name);
 /* The exit status of a job that has ended, after a line on standard error where the command itself did not end. Waits
  * for its end where it has not. */
 int follow_status(const char *mount, const char *name);

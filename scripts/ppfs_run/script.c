@@ -95,12 +95,27 @@ static bool put_word(FILE *f, const char *word, const char *item) {
 }
 
 /* sh itself would name the file of the script. */
+static void put_refusal(FILE *f, const char *program, const char *item, const char *what, int status) {
+    fprintf(f, " || {\n    printf 'ppfs-run: %%s: %s\\n'", what);
+    put_word(f, program, item);
+    fprintf(f, " >&2\n    exit %d\n}\n", status);
+}
+
 static void put_check(FILE *f, const char *program, const char *item) {
-    fputs("command -v --", f);
+    fputs("case", f);
     put_word(f, program, item);
-    fputs(" >/dev/null || {\n    printf 'ppfs-run: %s: not found\\n'", f);
+    fputs(" in */*) [ ! -e", f);
     put_word(f, program, item);
-    fputs(" >&2\n    exit 127\n}\n", f);
+    fputs(" ] || { [ -f", f);
+    put_word(f, program, item);
+    fputs(" ] && [ -x", f);
+    put_word(f, program, item);
+    fputs(" ]; }", f);
+    put_refusal(f, program, item, "this is no program (a script needs chmod +x)", 126);
+    fputs(";; esac\ncommand -v --", f);
+    put_word(f, program, item);
+    fputs(" >/dev/null", f);
+    put_refusal(f, program, item, "not found", 127);
 }
 
 /* The script up to the input. The offset of that stands in it: as many digits however long the rest is. */

@@ -152,8 +152,9 @@ class Mount:
     # starting and ending
 
     def argv(self, *more):
-        cpus = [] if self.cpus is None else ["--cpus", str(self.cpus)]
-        return [str(PPFS), "--state", str(self.statedir), *cpus, *self.options, *map(str, more), str(self.mnt)]
+        words = [*self.options, *map(str, more)]
+        default = [("--state", self.statedir), *([("--cpus", self.cpus)] if self.cpus is not None else [])]
+        return [str(PPFS), *(word for d in default if d[0] not in words for word in map(str, d)), *words, str(self.mnt)]
 
     def run(self, *more, **kw):
         """Runs the command line and returns how it ended."""

@@ -399,3 +399,21 @@ def test_quotas_of_bytes_keep_them_back(new_user, new_mount, alice):
     (m.base / "quota").write_text("* bytes=20M\n")
     m.start("--quota", m.base / "quota")
     wait_until(lambda: len(os.listdir(m.jobs / "a")) == 64, "hers, as the quota is larger")
+
+
+def test_options_that_would_have_no_effect_are_refused(m):
+    (m.jobs / "a").write_text("#!/bin/sh\n#ppfs: array=1-3\nuntil [ -e %s/go ]; do sleep 0.02; done\n" % m.work)
+    wait_until((m.jobs / "a").is_dir, "the array to begin")
+    options = m.jobs / "a/.options"
+    for words in ("cpus=2\n", "max=1 priority=3\n"):
+        with pytest.raises(OSError) as e:
+            options.write_text(words)
+        assert e.value.errno == errno.EINVAL
+    with pytest.raises(OSError) as e:
+        options.write_text("keep=1h")
+    assert e.value.errno == errno.EINVAL
+    assert "option keep= would have no effect on the elements of an array" in (m.statedir / "ppfs.log").read_text()
+    options.write_text("max=1 max_fails=2")
+    assert options.read_text().split() == ["max=1", "max_fails=2"]
+    (m.work / "go").touch()
+    assert waited(m, "a") == "done 3 failed 0"

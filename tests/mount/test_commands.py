@@ -53,6 +53,7 @@ def test_version(base):
     (["--cpus", "3x", "mnt"], "3x"),
     (["--cpus", "", "mnt"], "cpus"),
     (["--sync", "perhaps", "mnt"], "perhaps"),
+    (["--cpus", "1", "-o", "cpus=2", "mnt"], "--cpus is given twice"),
     (["one", "two", "three"], "three"),
     (["-o", "nonsense", "mnt"], "unknown option -o nonsense (ppfs --help shows the options)"),
 ], ids=lambda v: " ".join(v) or "nothing" if isinstance(v, list) else "")

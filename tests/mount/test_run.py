@@ -139,7 +139,21 @@ def test_options(m):
 def test_what_is_not_there_or_cannot_be_run(m):
     says(run(m, "no-such-program"), 127, b"", b"ppfs-run: no-such-program: not found\n")
     (m.work / "text").write_text("x")
-    assert run(m, "./text").returncode in (126, 127)
+    for words in (["./text"], [m.work], ["-g", "g", "{}", ":::", "./text"]):
+        p = run(m, *words)
+        assert p.stderr == b"ppfs-run: %s: this is no program (a script needs chmod +x)\n" % os.fsencode(str(words[-1])), p
+        assert p.returncode == (1 if "-g" in words else 126)
+
+
+def test_what_is_refused_is_not_said_to_be_queued(m):
+    for words, sentence in ((["-o", "cpus=0"], "option cpus=0 is not understood"), (["-o", "nosuch=1"], "option nosuch is not known"),
+                            (["-o", "after=none"], "after=none: there is no such job"),
+                            (["-g", "G", "-o", "cpus=0"], "option cpus=0"), (["-g", "A", "-o", "cpus=0", "--array", "1-3"], "option cpus=0")):
+        p = run(m, "-d", *words, "echo", *([":::", "a", "b"] if "G" in words else []))
+        assert (p.returncode, p.stdout, p.stderr.count(b"\n")) == (CANNOT, b"", 1) and sentence.encode() in p.stderr, p
+    assert {*os.listdir(m.info)} - {"G", "A"} == set()
+    p = run(m, "-d", "-n", "sh", "-c", "exit 3")
+    assert p.returncode == 0 and run(m, "--wait", p.stdout.decode().strip()).returncode == 3
 
 
 def test_ends_by_signal_and_time(m):
@@ -218,9 +232,12 @@ def test_what_cannot_be(m, new_mount):
     p = subprocess.run([RUN, "true"], capture_output=True, env={**away, "PPFS": "/nowhere"}, timeout=60)
     assert p.returncode == CANNOT and b"named by $PPFS" in p.stderr
     for words in ([], ["-x", "true"], ["-g", "g", "true"], ["--lines", "x", "true"], ["--wait", ".x"], ["--wait", "a", "--retry", "b"],
-                  ["--array", "5-1", "-g", "g", "true"], ["-g", "../x", "true", ":::", "a"], ["--wait"]):
+                  ["--array", "5-1", "-g", "g", "true"], ["-g", "../x", "true", ":::", "a"], ["--wait"], ["-o", "max=2", "true"],
+                  ["-g", "g", "-o", "cpus=1,max_fails=2", "true", ":::", "a"], ["-g", "a", "-g", "b", "true", ":::", "a"],
+                  ["-c", "true", "-c", "true"]):
         p = run(m, *words)
         assert p.returncode == CANNOT and p.stderr.count(b"\n") == 1 and not p.stdout, words
+    assert b"max= is of a group: give --max N, and -g GROUP" in run(m, "-o", "max=2", "true").stderr
     for what in ("--wait", "--failed", "--retry", "--cancel"):
         p = run(m, what, "nosuch")
         assert (p.returncode, p.stderr) == (CANNOT, b"ppfs-run: there is no job and no group nosuch\n"), what

@@ -71,7 +71,8 @@ class Node:
             join = listens(join)
         words = [str(o) for o in options]
         self.name = words[words.index("--name") + 1] if "--name" in words else None
-        self.argv = [*map(str, wrap), self.program, "--key", str(key), "--cpus", str(cpus), *words]
+        default = [word for option, value in (("--key", key), ("--cpus", cpus)) if option not in words for word in (option, str(value))]
+        self.argv = [*map(str, wrap), self.program, *default, *words]
         if root_jobs and os.geteuid() == 0 and "--root-jobs" not in words:
             self.argv.append("--root-jobs")
         if join:

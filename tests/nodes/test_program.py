@@ -33,6 +33,7 @@ def run(base, *words):
     (["--join", "h:1", "--frobnicate"], "unknown option --frobnicate"),
     (["--join", "h:1", "-x"], "unknown option -x"),
     (["--join", "h:1", "more"], "'more' is one argument too many"),
+    (["--join", "h:1", "--cpus", "1", "--cpus", "2"], "--cpus is given twice"),
 ])
 def test_a_wrong_command_line(base, words, say):
     p = run(base, *words)

@@ -42,6 +42,15 @@ def test_bytes_dict_and_call(at):
     assert ppfs.result(ppfs.submit_file((lambda x: x * n, (5,))), load=True) == 15
 
 
+def test_an_option_is_given_once(at):
+    script = b"#!/bin/sh\n# about it\n#ppfs: cpus=1 'env=A:a b'\necho $A$B\n#ppfs: priority=3\n"
+    for what, options in ((script, {"cpus": 1}), (script, {"env": {"A": "x"}}), ({"run": ["true"], "cpus": 1}, {"cpus": 1})):
+        with pytest.raises(ValueError, match="given twice"):
+            ppfs.submit_file(what, "twice", **options)
+    assert ppfs.result(ppfs.submit_file(script, env={"B": "c"}, priority=1)) == b"a bc\n"
+    assert not os.path.exists(os.path.join(at.mnt, "info", "twice"))
+
+
 def test_names(at):
     ppfs.submit_file(b"print(1)\n", "x")
     ppfs.wait("x")

@@ -190,6 +190,13 @@ static void test_bytes(void **state) {
     options_destroy(loaded);
 }
 
+static int part(const char *text, size_t size) {
+    struct options *o = options_create();
+    int rc = options_add_part(o, text, size, why);
+    options_destroy(o);
+    return rc;
+}
+
 /* What is in force, as somebody would write it; and texts that may go on. */
 static void test_written(void **state) {
     static const char text[] = "timeout=90s\nmemory=524288000\nhold=1\nsandbox=ro,net-off\n'cwd=/a "
@@ -202,11 +209,11 @@ static void test_written(void **state) {
     assert_string_equal(saved, back);
     assert_non_null(strstr(out, "timeout=90s\n"));
     for (size_t i = 0; i < sizeof text; i++) /* wherever it is cut */
-        assert_int_equal(options_check_words(text, i, why), 0);
+        assert_int_equal(part(text, i), 0);
     static const char *const never[] = {"priorty",         "priorty=5",    "priorty=5\n",       "priority=x\n",
                                         "cwd=a timeout=3", "priority=1 x", "env=novalue cpus=1"};
     for (size_t i = 0; i < sizeof never / sizeof *never; i++)
-        assert_int_equal(options_check_words(never[i], strlen(never[i]), why), -EINVAL);
+        assert_int_equal(part(never[i], strlen(never[i])), -EINVAL);
     free(out);
     free(saved);
     free(back);

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -189,6 +190,12 @@ static void default_key(struct node_args *a) {
     a->key_file = a->key_path;
 }
 
+static int given_twice(const struct option *longs, int c) {
+    while (longs->val != c)
+        longs++;
+    return wrong("--%s is given twice", longs->name);
+}
+
 int node_args_read(struct node_args *a, int argc, char **argv) {
     static const struct option longs[] = {
         {"join", required_argument, NULL, 'j'},
@@ -210,6 +217,7 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
         {NULL, 0, NULL, 0},
     };
     char host[256] = "node";
+    bool given[UCHAR_MAX + 1] = {false};
     int c, err = 0;
 
     *a = (struct node_args){.cpus = cpus_available()};
@@ -219,8 +227,11 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
     while (!err && (c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         if (c == ':' || c == '?')
             err = wrong(c == ':' ? "%s needs an argument" : "unknown option %s", argv[optind - 1]);
+        else if (optarg && c != 'j' && c != 'R' && given[c])
+            err = given_twice(longs, c);
         else
             err = one(a, c, optarg);
+        given[c] = true;
     }
     if (err || a->help || a->version)
         return err;
