@@ -116,7 +116,7 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     if (rc)
         return rc;
     if (job_is_options(&job))
-        return sched_cancel(fs->sched, job.id);
+        return sched_cancel(fs->sched, job.id, fs->now.uid);
     return job_ended(job.state) ? results_forget(fs, &job) : -EBUSY;
 }
 
@@ -150,6 +150,7 @@ int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     case KIND_STATE: fprintf(out, "%s\n", job_state_name(j.state)); break;
     case KIND_WHY:
         sched_why(fs->sched, &j, why, sizeof why);
+        sched_why_more(fs->sched, &j, why, sizeof why);
         if (why[0])
             fprintf(out, "%s\n", why);
         break;

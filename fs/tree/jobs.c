@@ -100,7 +100,7 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
         return -EISDIR;
     if (rc == 0)
         rc = attr_may_remove(fs, &job);
-    return rc ? rc : sched_cancel(fs->sched, job.id);
+    return rc ? rc : sched_cancel(fs->sched, job.id, fs->now.uid);
 }
 
 /* The owner of a directory may move the drafts of others in it, but not submit them. */

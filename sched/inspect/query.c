@@ -315,6 +315,47 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     printable(buf, size);
 }
 
+enum { LAST_LINE = 200, LAST_READ = 1024, PATH_SHOWN = 300 };
+
+/* Its last line that is not blank, of at most LAST_LINE bytes; nothing of one in the spool. Whether there is a body. */
+static bool last_printed(struct sched *s, uint64_t job, enum job_body body, char line[LAST_LINE + 1]) {
+    char tail[LAST_READ];
+    struct body b;
+    if (store_body_get(s->store, job, body, &b) < 0 || b.size <= 0)
+        return false;
+    int64_t from = b.size > LAST_READ ? b.size - LAST_READ : 0;
+    int64_t end = b.file ? 0 : store_body_read(s->store, job, body, tail, sizeof tail, (uint64_t)from), begin;
+    while (end > 0 && strchr(" \t\r\n", tail[end - 1]))
+        end--;
+    for (begin = end > 0 ? end : 0; begin && !strchr("\r\n", tail[begin - 1]);)
+        begin--;
+    int n = (int)(end - begin < LAST_LINE ? end - begin : LAST_LINE);
+    if (n > 0 && (begin || !from))
+        snprintf(line, LAST_LINE + 1, "%.*s", n, tail + begin);
+    return true;
+}
+
+void sched_why_more(struct sched *s, const struct job *j, char *buf, size_t size) {
+    char line[LAST_LINE + 1] = "", path[4096], more[LAST_LINE + 2 * PATH_SHOWN] = "";
+    if (j->state != JOB_FAILED || !j->started || job_is_stream(j))
+        return;
+    bool trace = sched_size(s, j->id, BODY_TRACE) > 0, error = !trace && last_printed(s, j->id, BODY_STDERR, line);
+    bool out = !trace && !error && last_printed(s, j->id, BODY_STDOUT, line);
+    if (sched_path(s, j, path, sizeof path) < 0 || strlen(path) > PATH_SHOWN)
+        return;
+    size_t at = strlen(buf);
+    if (trace || error || out)
+        snprintf(more, sizeof more, out ? "see info/%s/stdout" : "see failures/%s", path);
+    else
+        strcpy(more, "it printed nothing");
+    printable(line, sizeof line);
+    if (*line && !strstr(buf, line))
+        snprintf(buf + at, size - at, "; its last line is: %s; %s", line, more);
+    else
+        snprintf(buf + at, size - at, "; %s", more);
+    printable(buf, size);
+}
+
 const char *sched_node_of(struct sched *s, const struct job *j) {
     if (*j->node)
         return j->node;

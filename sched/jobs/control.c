@@ -48,15 +48,17 @@ static int forget_options(struct sched *s, uint64_t group) {
     return rc < 0 ? rc : array_reset_options(s, group);
 }
 
-int sched_cancel(struct sched *s, uint64_t job) {
+int sched_cancel(struct sched *s, uint64_t job, uid_t by) {
     struct job_row r;
+    char why[JOB_WHY_MAX];
     int rc = store_job_get(s->store, job, &r);
     if (rc < 0)
         return rc;
     if (job_ended(r.job.state))
         return -ENOENT;
+    snprintf(why, sizeof why, by == r.job.uid ? JOB_REMOVED : JOB_REMOVED " by user %u", (unsigned)by);
     if (!r.job.draft)
-        return cancel(s, &r, JOB_REMOVED);
+        return cancel(s, &r, why);
     if (strcmp(r.job.name, ".options") == 0 && (rc = forget_options(s, r.job.group)) < 0)
         return rc;
     return sched_remove(s, &r);

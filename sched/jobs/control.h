@@ -8,7 +8,7 @@
  * sched_rename. */
 int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char *to_name, bool no_replace,
                     sched_done *done, void *arg);
-int sched_cancel(struct sched *s, uint64_t job); /* rm jobs/x; a draft just goes away. -ENOENT once ended */
+int sched_cancel(struct sched *s, uint64_t job, uid_t by); /* rm jobs/x; a draft just goes away. -ENOENT once ended */
 /* rm results/x: forgets an ended job. held_open: it has a reader; call sched_drop after the last close. -EBUSY: not
  * ended */
 int sched_forget(struct sched *s, uint64_t job, bool held_open);

@@ -339,8 +339,9 @@ static int write_cancelled(struct sched *s, struct run *r, struct job_row *row) 
     struct job *j = &row->job;
     note_usage(r, j);
     const char *signal = j->exit_signal ? sigabbrev_np(j->exit_signal) : NULL;
-    if (signal && strcmp(j->why, JOB_REMOVED) == 0)
-        snprintf(j->why, sizeof j->why, JOB_REMOVED " and killed by SIG%s", signal);
+    size_t at = strlen(j->why);
+    if (signal && strncmp(j->why, JOB_REMOVED, strlen(JOB_REMOVED)) == 0 && !strstr(j->why, " and killed"))
+        snprintf(j->why + at, sizeof j->why - at, " and killed by SIG%s", signal);
     int rc = run_output_store(s, r);
     sched_note(s, j->id);
     return rc < 0 ? rc : store_job_save(s->store, row, 0);

@@ -284,7 +284,7 @@ static void remove_stream(uint64_t job) {
     struct job j;
     CHECK(sched_job(s, job, &j) == 0);
     if (!job_ended(j.state))
-        CHECK(sched_cancel(s, job) == 0);
+        CHECK(sched_cancel(s, job, getuid()) == 0);
     CHECK(sched_forget(s, job, false) == 0);
     turn();
 }

@@ -474,3 +474,25 @@ def test_info_while_jobs_come_and_go(m):
     out, complaint = p.communicate()
     assert complaint == b"" and out == b"1\n" * 150 and seen
     wait_until(lambda: os.listdir(m.results) == [], "the results to be gone")
+
+
+def test_why_of_a_failure_says_where_to_look(m):
+    wide = "x" * 300
+    for name, text, why in (
+            ("err", "echo out; echo first >&2; printf 'the \\033 last\\n\\n' >&2; exit 3",
+             "exit status 3; its last line is: the \\x1b last; see failures/err"),
+            ("out", "echo only; exit 4", "exit status 4; its last line is: only; see info/out/stdout"),
+            ("none", "exit 5", "exit status 5; it printed nothing"),
+            ("signal", "echo oh >&2; kill -SEGV $$", "killed by SIGSEGV; its last line is: oh; see failures/signal"),
+            ("wide", "echo %s >&2; exit 6" % wide, "exit status 6; its last line is: %s; see failures/wide" % wide[:200]),
+            ("long", "yes | head -c 100000 >&2; exit 7", "exit status 7; see failures/long"),
+            ("G/in", "echo in >&2; exit 8", "exit status 8; its last line is: in; see failures/G/in")):
+        if "/" in name:
+            (m.jobs / "G").mkdir()
+        m.put(name, "#!/bin/sh\n%s\n" % text)
+        assert m.wait(name) == "failed" and m.why(name) == why
+        assert (m.failures / name).read_text().split("\n")[0] == why.split(";")[0]
+    m.put("python", "1 / 0\n")
+    assert m.wait("python") == "failed" and m.why("python") == "exit status 1: ZeroDivisionError: division by zero; see failures/python"
+    m.put("never", "#!/bin/sh\n#ppfs: after=err\n")
+    assert m.wait("never") == "failed" and m.why("never") == "not started, because err failed"

@@ -198,3 +198,9 @@ echo 'import os; print(os.getgid())' > jobs/.d; ! ~/chgrpgid %d jobs/.d && mv jo
     own = "%d [%d]\n" % (mallory.gid, mallory.gid)
     assert p.stdout == own + own + "refused\n%d\n" % mallory.gid, p.stderr
     assert "Operation not permitted" in p.stderr
+
+
+def test_who_cancelled_it_is_said(shared, alice):
+    alice.sh("printf '#!/bin/sh\n#ppfs: hold=1\n' | tee $M/jobs/hers >$M/jobs/his; rm $M/jobs/hers", M=shared.mnt)
+    os.unlink(shared.jobs / "his")
+    assert [shared.why(name) for name in ("hers", "his")] == ["cancelled: it was removed from jobs/" + by for by in ("", " by user 0")]

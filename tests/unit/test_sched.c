@@ -224,7 +224,7 @@ static void test_long_work_is_cut_by_time(void **state) {
     assert_in_range(count_in(ids, JOBS, JOB_QUEUED), 1, 16);
     turn_of(INT32_MAX);
     assert_int_equal(count_in(ids, JOBS, JOB_QUEUED), JOBS);
-    assert_int_equal(sched_cancel(s, ids[0]), 0); /* those that wait for it fail */
+    assert_int_equal(sched_cancel(s, ids[0], getuid()), 0); /* those that wait for it fail */
     turn_of(0);
     assert_in_range(count_in(ids + JOBS, JOBS, JOB_FAILED), 1, 16);
     for (int i = 0; i < JOBS; i++)
@@ -319,7 +319,7 @@ static void test_replace_cancel_forget(void **state) {
     turn();
     assert_int_equal(get(running).state, JOB_RUNNING);
     assert_int_equal(sched_create_draft(s, 0, "r", false, &w, &j), -ETXTBSY);
-    assert_int_equal(sched_cancel(s, running), 0);
+    assert_int_equal(sched_cancel(s, running, getuid()), 0);
     j = wait_end(running);
     assert_int_equal(j.state, JOB_CANCELLED);
     uint64_t again = PUT("r", "print(2)\n");

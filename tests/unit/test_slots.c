@@ -43,7 +43,7 @@ static void cross(struct fake *fake, const char *kinds, unsigned after, unsigned
     if (!strchr(kinds, 'e') && fake->h.failed)
         fail_msg("answers %s, cancelled %u after %u ticks: a call failed that nobody cancelled", kinds, which, after);
     fake->h.failed = 0;
-    assert_int_equal(sched_cancel(s, job), 0);
+    assert_int_equal(sched_cancel(s, job, getuid()), 0);
     for (int i = 0; i < 10; i++)
         tick();
 }
@@ -86,7 +86,7 @@ static void test_a_stream_that_is_not_in_memory_takes_its_parts_along(void **sta
     assert_int_equal(parts_of(job), 1);
     stream_rolled_back(s);
     assert_null(stream_find(s, job));
-    assert_int_equal(sched_cancel(s, job), 0);
+    assert_int_equal(sched_cancel(s, job, getuid()), 0);
     assert_int_equal(parts_of(job), 0);
 }
 
@@ -245,8 +245,8 @@ static double steps_a_call(unsigned hosts, double *single) {
     assert_int_equal(answered - done, calls);
     before = s->steps - before;
     *single = one_by_one(second);
-    assert_int_equal(sched_cancel(s, first), 0);
-    assert_int_equal(sched_cancel(s, second), 0);
+    assert_int_equal(sched_cancel(s, first, getuid()), 0);
+    assert_int_equal(sched_cancel(s, second, getuid()), 0);
     for (int i = 0; i < 10; i++)
         tick();
     return (double)before / calls;

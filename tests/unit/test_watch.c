@@ -75,7 +75,7 @@ static void test_what_is_not_committed_is_not_counted(void **state) {
     assert_true(sched_commit(s) < 0);
     assert_int_equal(sched_commit(s), 0);
     assert_int_equal(sched_counts(s)->submitted, 1);
-    assert_int_equal(sched_cancel(s, id), 0);
+    assert_int_equal(sched_cancel(s, id, getuid()), 0);
     assert_int_equal(sched_commit(s), 0);
     assert_int_equal(sched_counts(s)->cancelled, 1);
 }
