@@ -195,7 +195,7 @@ static int hand_over(struct sched *s, struct run *r) {
     int rc = run_work(s, r->id, &all);
     uint64_t spec = rc == 0 && all.row.array ? all.row.array : r->id;
     if (rc == 0)
-        rc = run_add_resources(&all, r);
+        rc = run_add_environment(&all, r);
     if (rc == 0)
         rc = store_body_get(s->store, spec, BODY_SPEC, &b);
     int64_t n = rc == 0 && !b.file ? store_body_read(s->store, spec, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;

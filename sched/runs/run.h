@@ -79,12 +79,13 @@ struct job_work {
     struct job_row row;
     struct options *options;
     char name[4096], *cwd;
-    const char **env;             /* run_add_resources: work.env and more; else NULL */
+    const char **env;             /* run_add_environment: work.env and more; else NULL */
     size_t env_count, made_count; /* of it, and of what was made for it */
-    char *made[RESOURCE_KINDS + 2];
+    char *made[RESOURCE_KINDS + 3];
 };
-/* run_resources.c: adds to its environment which resources of its host it has. 0 or -ENOMEM */
-int run_add_resources(struct job_work *w, const struct run *r);
+/* run_resources.c: adds to its environment how many processors it has, if more than one, and which resources of its host.
+ * 0 or -ENOMEM */
+int run_add_environment(struct job_work *w, const struct run *r);
 int run_work(struct sched *s, uint64_t job, struct job_work *out); /* 0 or -errno; in any case: run_work_free */
 void run_work_free(struct job_work *w);
 struct run *run_of(struct host *h, uint64_t job); /* the run with that id on that host; NULL: not on it any more */

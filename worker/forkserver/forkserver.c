@@ -386,6 +386,7 @@ int main(int argc, char **argv) {
         give_up("the fork server of the workers could not set itself up");
     me.uid = (uid_t)strtoul(argv[3], NULL, 10);
     environment_root(argv[2]);
+    environment_threads();
     environment_clear_root(false); /* of what a fork server before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);

@@ -24,7 +24,14 @@
 
 enum { ROOT_MAX = PATH_MAX - 64, ROOT_CHANCE = 6 /* characters that mkdtemp chose */ };
 
+/* Read by OpenMP, the BLAS libraries and numexpr when they are loaded. All of them follow the first where their own is not
+ * set, so one who sets that has set all. */
+static const char *const thread_names[] = {"OMP_NUM_THREADS",  "OPENBLAS_NUM_THREADS",   "MKL_NUM_THREADS",
+                                           "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"};
+enum { THREAD_NAMES = sizeof(thread_names) / sizeof(thread_names[0]) };
+
 static struct {
+    bool threads_given[THREAD_NAMES]; /* set by whoever mounted */
     char root[ROOT_MAX];
     uint64_t serial;
     char tool
@@ -207,20 +214,56 @@ static bool add_pair(char **env, size_t *at, const char *key, const char *value)
     return true;
 }
 
+void environment_threads(void) {
+    const char *all = getenv(thread_names[0]);
+
+    for (size_t i = 0; i < THREAD_NAMES; i++) {
+        me.threads_given[i] = all || getenv(thread_names[i]);
+        setenv(thread_names[i], all ? all : "1", 0);
+    }
+    setenv(ENV_CPUS, "1", 1);
+}
+
+/* The last value of that name in pairs, or NULL. */
+static const char *value_in(const char *const *pairs, const char *name) {
+    size_t len = strlen(name);
+    const char *value = NULL;
+
+    for (size_t i = 0; pairs && pairs[i]; i++)
+        if (strncmp(pairs[i], name, len) == 0 && pairs[i][len] == '=')
+            value = pairs[i] + len + 1;
+    return value;
+}
+
+/* What differs from environment_threads() for this job. */
+static bool add_threads(struct job_environment *p, const struct work *w, size_t *at) {
+    const char *cpus = value_in(w->env, ENV_CPUS), *all = value_in(w->env, thread_names[0]);
+    const char *number = cpus ? cpus : "1";
+    bool fine = cpus || !p->other || add_pair(p->env, at, ENV_CPUS, number);
+
+    if (!cpus && !all && !p->other)
+        return true;
+    for (size_t i = 0; fine && i < THREAD_NAMES; i++)
+        if (!value_in(w->env, thread_names[i]) && (all || p->other || !me.threads_given[i]))
+            fine = add_pair(p->env, at, thread_names[i], all ? all : number);
+    return fine;
+}
+
 /* p->env, each pair malloc'd. */
 static int fill_env(struct job_environment *p, const struct work *w) {
     size_t extra = count_of(w->env), login = count_of((const char *const *)p->user.env), at = 0;
     char attempt[16];
     bool fine = true;
 
-    p->env = calloc(login + extra + 5, sizeof(*p->env));
+    p->env = calloc(login + extra + THREAD_NAMES + 6, sizeof(*p->env));
     if (!p->env)
         return -1;
     snprintf(attempt, sizeof(attempt), "%u", (unsigned)w->attempt);
     for (size_t i = 0; fine && i < login; i++)
         fine = (p->env[at++] = strdup(p->user.env[i]));
     fine = fine && add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
-           add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd);
+           add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd) &&
+           add_threads(p, w, &at);
     for (size_t i = 0; fine && i < extra; i++)
         fine = (p->env[at++] = strdup(w->env[i]));
     return fine ? 0 : -1;

@@ -29,6 +29,9 @@ void environment_clear(uint64_t serial);   /* removes it */
 /* Removes the roots of pools of our user that were killed with all that was theirs: nobody locks them. */
 void environment_sweep(void);
 void environment_begin_worker(uint64_t serial);
+/* In the fork server, before Python starts: numeric libraries use as many threads as a call has processors, one, unless
+ * the environment says otherwise. */
+void environment_threads(void);
 
 /* Fills in *p for w; light when the job is our own user's. 0, or -1 with a sentence in why (and nothing to close). */
 int environment_open(struct job_environment *p, const struct work *w, char *why, size_t why_size);

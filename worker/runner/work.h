@@ -57,6 +57,7 @@ static inline bool answer_ends(enum answer_kind kind, size_t size) {
     return kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !size);
 }
 
+#define ENV_CPUS "PPFS_CPUS"          /* in a work's env where it has more than one */
 #define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; a larger payload is a file */
 #define WORK_META_MAX (64u * 1024u)   /* bytes of everything but the payload */
 
