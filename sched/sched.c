@@ -2,11 +2,8 @@
 #include "sched/hosts/registry.h"
 #include "sched/sched.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <search.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_log.h>
-#include <limits.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>

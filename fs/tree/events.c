@@ -7,7 +7,6 @@
 #include <time.h>
 
 #include "fs/tree/json.h"
-#include "fs/tree/text.h"
 #include "net/clock.h"
 
 #define A_TURN 4096         /* events that are looked at for one read ... */

@@ -4,7 +4,6 @@
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/socket.h>
 
 #define DISCOVER_GROUP4 "239.255.77.70"   /* RFC 2365: local scope */

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/calls/stream_int.h"
 #include "sched/calls/objects.h"
 
 #define BODY_MAX ((size_t)INT32_MAX) /* bytes, the most that a worker takes */

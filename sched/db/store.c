@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "net/clock.h"
 #include "sched/db/store_int.h"
 
 #define ID_BLOCK 1000 /* identifiers reserved with one write */

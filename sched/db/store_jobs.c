@@ -1,7 +1,6 @@
 /* Rows of jobs, and the queries that order them. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "sched/db/store_deps.h"

@@ -1,7 +1,5 @@
 #include "sched/db/store_keep.h"
 
-#include <errno.h>
-
 #include "sched/db/store_sql.h"
 
 int store_keep(struct store *st, uint64_t job, enum keep by, int64_t at) {

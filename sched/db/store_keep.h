@@ -1,7 +1,6 @@
 /* Ended jobs that are to be forgotten. Jobs of which nobody has asked that have no row here. */
 #ifndef PPFS_STORE_KEEP_H
 #define PPFS_STORE_KEEP_H
-#include <stdbool.h>
 #include <stdint.h>
 
 struct store;

@@ -3,7 +3,6 @@
  * Only sched/ includes this. */
 #ifndef PPFS_LEND_H
 #define PPFS_LEND_H
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 

@@ -2,7 +2,6 @@
  * dispatch. Each slice leaves the database in a state from which the next one, or the next daemon, goes on. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "net/clock.h"

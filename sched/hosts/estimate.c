@@ -4,7 +4,6 @@
 
 #include <math.h>
 #include <search.h>
-#include <string.h>
 
 #include "net/clock.h"
 #include "net/hash.h"

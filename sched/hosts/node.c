@@ -1,8 +1,6 @@
 /* Nodes as nodes/ shows and sets them: each is a host (host.h). */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "net/clock.h"
 #include "net/printable.h"

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-#include "sched/inspect/query.h"
 #include "sched/inspect/running.h"
 #include "sched/jobs/job_files.h"
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/clock.h"
 #include "net/printable.h"
 #include "sched/inspect/query.h"
 #include "sched/inspect/running.h"

@@ -3,7 +3,6 @@
 #include "sched/job/job.h"
 
 #include <assert.h>
-#include <stddef.h>
 #include <string.h>
 
 #define TO(s) (1u << JOB_##s)

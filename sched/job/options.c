@@ -12,7 +12,6 @@
 #include "net/printable.h"
 #include "sched/job/array.h"
 #include "sched/job/job.h"
-#include "sched/job/json_text.h"
 #include "worker/forkserver/sandbox.h"
 
 #define LIST_MAX 1024u          /* entries of after= and env= */

@@ -6,7 +6,6 @@
 #include "net/clock.h"
 #include "sched/db/store_arrays.h"
 #include "sched/job/array.h"
-#include "sched/jobs/job_files.h"
 #include "sched/jobs/state.h"
 
 #define WAITING_MAX 64 /* elements of an array that wait for a slot */

@@ -1,6 +1,5 @@
 /* The bytes of jobs: where a file is stored while it is written, and removing all bodies of a job. */
 
-#include "sched/jobs/job_files.h"
 #include "sched/jobs/state.h"
 
 bool draft_converts(const struct sched *s, uint64_t job) {

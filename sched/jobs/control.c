@@ -1,7 +1,6 @@
 /* Control of jobs: cancel, forget, rename, priority, hold, owner. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "net/clock.h"

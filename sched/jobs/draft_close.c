@@ -1,7 +1,6 @@
 /* Flush, sync and close of a draft, and what becomes of it. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "sched/jobs/job_files.h"

@@ -1,7 +1,6 @@
 /* Submitting: a draft whose last writer has closed becomes a job. It is read (here, or in the disk thread if it is
  * large), takes its name from the job that had it, and waits, or is queued, or fails with a sentence. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

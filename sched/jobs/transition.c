@@ -2,7 +2,6 @@
  * table, updates the counts, sets the times and notes the change for those who wait. */
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "net/clock.h"

@@ -2,7 +2,6 @@
  * (and, on a node, while its answers are on the way), so that neither a wake-up nor a round trip stands between two
  * calls. Long calls are sent one at a time; a call that could begin sooner elsewhere is taken back. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "net/clock.h"

@@ -1,7 +1,6 @@
 /* The calls that a lease has, oldest first: sent, answered, taken back. */
 #include <stdlib.h>
 
-#include "net/clock.h"
 #include "sched/leases/lease_int.h"
 #include "sched/leases/state.h"
 

@@ -2,7 +2,6 @@
  * leases is a sum over all leases of the stream. It is made once for hosts of about one speed, for all times, and again
  * when a quarter of the leases have changed, within a budget of two leases for each call and each answer: so a call
  * costs the same with any number of nodes. */
-#include "net/clock.h"
 #include "sched/leases/lease_int.h"
 
 #define FEW 16u /* leases asked each time; more only if these say nothing */

@@ -1,6 +1,5 @@
 /* Attempts under way. A run is made when a job is written as running, handed to the pool after that is committed,
  * gathers what the job writes, and goes when its end is committed. Its memory follows the database, never leads it. */
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <search.h>

@@ -1,7 +1,6 @@
 /* Output of runs: gathered in memory, beyond INLINE_MAX bytes in a spool file, and stored in the database at the end.
  * Output of a call job goes to its stream at once. While the disk is behind, the runner stops reading. */
 #include <errno.h>
-#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -4,7 +4,6 @@
 #ifndef PPFS_LIMIT_H
 #define PPFS_LIMIT_H
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "sched/db/store_jobs.h"

@@ -19,7 +19,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "net/session/frame.h"
 #include "worker/forkserver/fresh.h"
 #include "worker/forkserver/program.h"
 #include "worker/runner/reap.h"

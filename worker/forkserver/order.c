@@ -1,7 +1,6 @@
 /* A table of what a process has besides its memory: each row looks, and puts back what it noted. */
 #include "worker/forkserver/order.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <fenv.h>
 #include <locale.h>

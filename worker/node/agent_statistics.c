@@ -1,6 +1,5 @@
 /* Counts of a node's work so far, for people. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "net/clock.h"
 #include "worker/node/agent_internal.h"
