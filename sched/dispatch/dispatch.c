@@ -150,7 +150,7 @@ static bool fill(struct sched *s, struct job_row *r, const struct demand *d) {
     struct options *o = NULL;
     if (!host_has_spares(s) || submit_options(s, r, &o) < 0)
         return false;
-    struct host *h = host_spare(s, d, options_timeout_us(o));
+    struct host *h = host_spare(s, d, o->timeout_us);
     options_destroy(o);
     if (!h || estimate_holds(s, h, d->function) || run_start(s, r, h, 0) < 0)
         return false;

@@ -277,7 +277,7 @@ static void why_directory(struct sched *s, const struct job *j, char *buf, size_
     if ((!runs && !ran) || (j->kind != WORK_PROGRAM && j->kind != WORK_PYTHON && j->kind != WORK_JSON_RUN) ||
         store_job_texts(s->store, j->id, NULL, &cwd) < 0)
         return;
-    if ((!*cwd || writer_is_inside(s, cwd)) && submit_options(s, &r, &o) == 0 && !options_cwd(o)) {
+    if ((!*cwd || writer_is_inside(s, cwd)) && submit_options(s, &r, &o) == 0 && !o->cwd) {
         size_t at = strlen(buf);
         snprintf(buf + at, size - at, "%s%s in a directory of its own that %s, for its writer %s", at ? "; " : "",
                  runs ? "it runs" : "it ran", runs ? "will be removed" : "was removed",

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,10 @@ int options_list_add(struct options_list *l, const char *item, size_t len) {
 }
 
 struct options *options_create(void) {
-    return calloc(1, sizeof(struct options));
+    struct options *o = calloc(1, sizeof *o);
+    if (o)
+        *o = (struct options){.cpus = 1, .keep_us = -1};
+    return o;
 }
 
 void options_begin(struct options *o) {
@@ -67,7 +71,7 @@ void options_destroy(struct options *o) {
 
 /* --- one value --------------------------------------------------------------------------------------------------- */
 
-static int parse_whole(const char *v, long long min, long long max, long long *out) {
+static int parse_whole(const char *v, int min, int max, int *out) {
     char *end;
     errno = 0;
     long long n = strtoll(v, &end, 10);
@@ -75,7 +79,7 @@ static int parse_whole(const char *v, long long min, long long max, long long *o
         end += 2; /* some languages write whole numbers so */
     if (end == v || *end || errno || n < min || n > max)
         return -EINVAL;
-    *out = n;
+    *out = (int)n;
     return 0;
 }
 
@@ -116,14 +120,6 @@ static int parse_size(const char *v, uint64_t *bytes) {
     return 0;
 }
 
-static int parse_bool(const char *v, bool *out) {
-    long long n;
-    if (parse_whole(v, 0, 1, &n) < 0)
-        return -EINVAL;
-    *out = n;
-    return 0;
-}
-
 static int set_string(char **where, const char *v) {
     char *copy = strdup(v);
     if (!copy)
@@ -133,98 +129,19 @@ static int set_string(char **where, const char *v) {
     return 0;
 }
 
-static int set_count(uint32_t *where, const char *v, long long least, long long most) {
-    long long n;
-    int rc = parse_whole(v, least, most, &n);
-    if (rc == 0)
-        *where = (uint32_t)n;
-    return rc;
-}
+/* "none" cancels the group's option. */
+static const char *const sandboxes[] = {"none", [SANDBOX_RO] = "ro", [SANDBOX_NET_OFF] = "net-off",
+                                        [SANDBOX_RO | SANDBOX_NET_OFF] = "ro,net-off"};
 
-static int set_gpu(struct options *o, const char *v) {
-    return set_count(&o->gpu, v, 1, RESOURCE_MOST);
-}
-
-static int set_resources(struct options *o, const char *v) {
-    return options_parse_resources(&o->resources, v);
-}
-
-static int set_cwd(struct options *o, const char *v) {
-    return v[0] == '/' ? set_string(&o->cwd, v) : -EINVAL;
-}
-
-static int set_node(struct options *o, const char *v) {
-    return *v ? set_string(&o->node, v) : -EINVAL;
-}
-
-static int set_array(struct options *o, const char *v) {
-    struct array_list indexes;
-    int rc = array_parse(v, &indexes);
-    return rc < 0 ? rc : set_string(&o->array, v);
-}
-
-static int set_priority(struct options *o, const char *v) {
-    long long n;
-    int rc = parse_whole(v, -1000000, 1000000, &n);
-    if (rc == 0)
-        o->priority = (int)n;
-    return rc;
-}
-
-static int set_timeout(struct options *o, const char *v) {
-    return options_parse_time(v, &o->timeout_us);
-}
-
-static int set_keep(struct options *o, const char *v) {
-    o->keep_us = 0;
-    return strcmp(v, "0") == 0 ? 0 : options_parse_time(v, &o->keep_us);
-}
-
-static int set_retries(struct options *o, const char *v) {
-    return set_count(&o->retries, v, 0, 1000);
-}
-
-static int set_cpus(struct options *o, const char *v) {
-    return set_count(&o->cpus, v, 1, 4096);
-}
-
-static int set_max(struct options *o, const char *v) {
-    return set_count(&o->max, v, 1, 1000000000);
-}
-
-static int set_max_fails(struct options *o, const char *v) {
-    return set_count(&o->max_fails, v, 1, 1000000000);
-}
-
-static int set_memory(struct options *o, const char *v) {
-    return parse_size(v, &o->memory);
-}
-
-static int set_hold(struct options *o, const char *v) {
-    return parse_bool(v, &o->hold);
-}
-
-/* In any order; "none" cancels the group's option. */
 static int set_sandbox(struct options *o, const char *v) {
-    static const struct {
-        const char *name;
-        unsigned what;
-    } names[] = {{"ro", SANDBOX_RO},
-                 {"net-off", SANDBOX_NET_OFF},
-                 {"ro,net-off", SANDBOX_RO | SANDBOX_NET_OFF},
-                 {"net-off,ro", SANDBOX_RO | SANDBOX_NET_OFF},
-                 {"none", 0}};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(v, names[i].name) == 0) {
-            o->sandbox = names[i].what;
+    if (strcmp(v, "net-off,ro") == 0)
+        v = "ro,net-off";
+    for (unsigned i = 0; i < sizeof sandboxes / sizeof *sandboxes; i++)
+        if (strcmp(v, sandboxes[i]) == 0) {
+            o->sandbox = i;
             return 0;
         }
     return -EINVAL;
-}
-
-const char *options_sandbox_words(const struct options *o) {
-    static const char *const words[] = {"none", "ro", "net-off", "ro,net-off"};
-    return words[o->sandbox];
 }
 
 /* Words with commas between them. */
@@ -306,32 +223,80 @@ static int set_env(struct options *o, const char *v) {
  * it. */
 enum option_kind { MILD, BINDING, OF_GROUP };
 
+#define NUMBER(field, least, most) offsetof(struct options, field), least, most
 static const struct {
     const char *name, *expected;
-    int (*set)(struct options *o, const char *value);
     enum option_kind is;
+    size_t number; /* where a whole number is; of any other option 0 */
+    int least, most;
 } table[OPTIONS] = {
-    [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority, MILD},
-    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout, MILD},
-    [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries, BINDING},
-    [AFTER] = {"after", "job names with commas between them", set_after, BINDING},
-    [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus, BINDING},
-    [GPU] = {"gpu", "a whole number from 1 to 64", set_gpu, BINDING},
+    [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", MILD, NUMBER(priority, -1000000, 1000000)},
+    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", MILD},
+    [RETRIES] = {"retries", "a whole number from 0 to 1000", BINDING, NUMBER(retries, 0, 1000)},
+    [AFTER] = {"after", "job names with commas between them", BINDING},
+    [CPUS] = {"cpus", "a whole number from 1 to 4096", BINDING, NUMBER(cpus, 1, 4096)},
+    [GPU] = {"gpu", "a whole number from 1 to 64", BINDING, NUMBER(gpu, 1, RESOURCE_MOST)},
     [RESOURCES] = {"resources",
                    "up to 7 different NAME:N, N from 1 to 64, with commas between them (gpu= is an option of its own)",
-                   set_resources, BINDING},
-    [MEMORY] = {"memory", "a size such as 500M or 2G", set_memory, BINDING},
-    [ENV] = {"env", "KEY:VALUE", set_env, BINDING},
-    [CWD] = {"cwd", "a directory that begins with /", set_cwd, BINDING},
-    [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node, BINDING},
-    [HOLD] = {"hold", "0 or 1", set_hold, MILD},
-    [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", set_sandbox, BINDING},
-    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, OF_GROUP},
-    [MAX] = {"max", "a whole number from 1 to 1000000000", set_max, OF_GROUP},
-    [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", set_max_fails, OF_GROUP},
-    [ARRAY] = {"array", ARRAY_EXPECTED, set_array, BINDING},
-    [KEEP] = {"keep", "a time such as 30m, 12h or 7d, or 0 for ever", set_keep, BINDING},
+                   BINDING},
+    [MEMORY] = {"memory", "a size such as 500M or 2G", BINDING},
+    [ENV] = {"env", "KEY:VALUE", BINDING},
+    [CWD] = {"cwd", "a directory that begins with /", BINDING},
+    [NODE] = {"node", "a node's name or a pattern such as gpu*", BINDING},
+    [HOLD] = {"hold", "0 or 1", MILD, NUMBER(hold, 0, 1)},
+    [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", BINDING},
+    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", OF_GROUP},
+    [MAX] = {"max", "a whole number from 1 to 1000000000", OF_GROUP, NUMBER(max, 1, 1000000000)},
+    [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", OF_GROUP, NUMBER(max_fails, 1, 1000000000)},
+    [ARRAY] = {"array", ARRAY_EXPECTED, BINDING},
+    [KEEP] = {"keep", "a time such as 30m, 12h or 7d, or 0 for ever", BINDING},
 };
+
+/* -EEXIST: it was given before. */
+static int set(struct options *o, enum option i, const char *v) {
+    struct array_list indexes;
+    switch (i) {
+    case TIMEOUT: return options_parse_time(v, &o->timeout_us);
+    case KEEP:
+        if (strcmp(v, "0") != 0)
+            return options_parse_time(v, &o->keep_us);
+        o->keep_us = 0;
+        return 0;
+    case MEMORY: return parse_size(v, &o->memory);
+    case RESOURCES: return options_parse_resources(&o->resources, v);
+    case SANDBOX: return set_sandbox(o, v);
+    case CWD: return *v == '/' ? set_string(&o->cwd, v) : -EINVAL;
+    case NODE: return *v ? set_string(&o->node, v) : -EINVAL;
+    case ARRAY: return array_parse(v, &indexes) == 0 ? set_string(&o->array, v) : -EINVAL;
+    case AFTER: return set_after(o, v);
+    case DRAFTS: return set_drafts(o, v);
+    case ENV: return set_env(o, v);
+    default: return parse_whole(v, table[i].least, table[i].most, (int *)((char *)o + table[i].number));
+    }
+}
+
+char *options_text(const struct options *o, enum option i) {
+    char text[RESOURCES_TEXT];
+    int64_t us = i == KEEP ? o->keep_us : o->timeout_us;
+    bool seconds = us % 1000000 == 0;
+    switch (i) {
+    case TIMEOUT:
+    case KEEP:
+        snprintf(text, sizeof text, "%" PRId64 "%s", seconds ? us / 1000000 : us, seconds ? "s" : "us");
+        return strdup(us ? text : "0");
+    case MEMORY: snprintf(text, sizeof text, "%" PRIu64, o->memory); return strdup(text);
+    case RESOURCES:
+        resources_text(&o->resources, text);
+        for (char *c = text; (c = strchr(c, '='));)
+            *c = ':';
+        return strdup(text);
+    case SANDBOX: return strdup(sandboxes[o->sandbox]);
+    case CWD: return strdup(o->cwd);
+    case NODE: return strdup(o->node);
+    case ARRAY: return strdup(o->array);
+    default: snprintf(text, sizeof text, "%d", *(const int *)((const char *)o + table[i].number)); return strdup(text);
+    }
+}
 
 /* Bytes of a word to show: at most 60, ending at a whole character. */
 int options_shown(const char *word) {
@@ -357,7 +322,7 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
         if (strlen(table[i].name) != name_len || memcmp(table[i].name, name, name_len) != 0)
             continue;
         bool adds_up = i == AFTER || i == ENV, again = !adds_up && o->given & 1u << i;
-        int rc = strlen(value) <= VALUE_MAX ? table[i].set(o, value) : -EINVAL;
+        int rc = strlen(value) <= VALUE_MAX ? set(o, (enum option)i, value) : -EINVAL;
         if (rc == 0 && again)
             rc = -EEXIST;
         if (rc == 0) {
@@ -381,39 +346,6 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
     return -EINVAL;
 }
 
-int options_priority(const struct options *o) {
-    return o->priority;
-}
-int64_t options_timeout_us(const struct options *o) {
-    return o->timeout_us;
-}
-int64_t options_keep_us(const struct options *o) {
-    return o->set & 1u << KEEP ? o->keep_us : -1;
-}
-uint32_t options_retries(const struct options *o) {
-    return o->retries;
-}
-uint32_t options_cpus(const struct options *o) {
-    return o->cpus ? o->cpus : 1;
-}
-uint64_t options_memory(const struct options *o) {
-    return o->memory;
-}
-unsigned options_sandbox(const struct options *o) {
-    return o->sandbox;
-}
-bool options_hold(const struct options *o) {
-    return o->hold;
-}
-const char *options_cwd(const struct options *o) {
-    return o->cwd;
-}
-const char *options_node(const struct options *o) {
-    return o->node;
-}
-const char *options_array(const struct options *o) {
-    return o->array;
-}
 void options_drop_array(struct options *o) {
     free(o->array);
     o->array = NULL;
@@ -434,12 +366,6 @@ const char *options_binding(const struct options *o) {
 const char *const *options_drafts(const struct options *o) {
     const char *const *drafts = o->drafts.count ? (const char *const *)o->drafts.items : empty;
     return o->set & (1u << DRAFTS) ? drafts : NULL;
-}
-uint32_t options_max(const struct options *o) {
-    return o->max;
-}
-uint32_t options_max_fails(const struct options *o) {
-    return o->max_fails;
 }
 const char *options_of_group(const struct options *o) {
     for (unsigned i = 0; i < OPTIONS; i++)

@@ -10,16 +10,36 @@
 
 #define OPTIONS_WHY 256u
 
-struct options;
+struct options_list {
+    char **items; /* NULL-terminated, NULL while empty */
+    size_t count, bytes;
+};
+
+/* Read by everybody, written by the functions below. Strings: NULL where they are not set. */
+struct options {
+    unsigned set;   /* 1 << enum option */
+    unsigned given; /* the same, of what is being read: the other options are of groups ... */
+    size_t old_env; /* ... and so are the first variables of env */
+    int priority, retries, cpus, gpu, hold;
+    /* from .options files only: jobs and calls that run at once; failed jobs at which the rest is cancelled; 0: any */
+    int max, max_fails;
+    int64_t timeout_us;         /* 0: none */
+    int64_t keep_us;            /* 0: for ever, -1: not said */
+    uint64_t memory;            /* bytes, 0: no limit */
+    struct resources resources; /* gpu apart */
+    unsigned sandbox;           /* enum of worker/forkserver/sandbox.h */
+    char *cwd, *node, *array;   /* array: as array_parse reads it */
+    struct options_list env, after, drafts;
+};
 
 /* No option set. NULL without memory. */
 struct options *options_create(void);
 void options_destroy(struct options *o);
 
-/* Adds "priority=5 timeout=30s env=K:V 'cwd=/a b'" (words as a shell quotes them); later words win, env accumulates.
- * 0, -ENOMEM, or -EINVAL with why = the word that was not understood and what was expected. */
 /* What is added next is another file: it replaces what is there, and has each option once. */
 void options_begin(struct options *o);
+/* Adds "priority=5 timeout=30s env=K:V 'cwd=/a b'" (words as a shell quotes them); later words win, env accumulates.
+ * 0, -ENOMEM, or -EINVAL with why = the word that was not understood and what was expected. */
 int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]);
 /* The same of a text that may go on: without its last word, if that is or can become valid. */
 int options_add_part(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]);
@@ -35,21 +55,8 @@ char *options_save(const struct options *o);
 /* Over what o has. 0, -ENOMEM, -EINVAL: it is none, or together with that too much. */
 int options_load(struct options *o, const char *saved);
 
-int options_priority(const struct options *o);
-int64_t options_timeout_us(const struct options *o);   /* 0 = none */
-int64_t options_keep_us(const struct options *o);      /* 0 = for ever, -1 = not said */
-int options_parse_time(const char *text, int64_t *us); /* 90, 30s, 5m, 2h, 7d: 0 or -EINVAL */
-uint32_t options_retries(const struct options *o);
-uint32_t options_cpus(const struct options *o);                                  /* at least 1 */
-uint64_t options_memory(const struct options *o);                                /* bytes, 0 = no limit */
-struct resources options_resources(const struct options *o);                     /* those of gpu= and resources= */
-void options_resources_words(const struct options *o, char buf[RESOURCES_TEXT]); /* the value of resources= */
-bool options_hold(const struct options *o);
-unsigned options_sandbox(const struct options *o);          /* enum of worker/forkserver/sandbox.h, 0 = none */
-const char *options_sandbox_words(const struct options *o); /* the value of sandbox= */
-const char *options_cwd(const struct options *o);           /* NULL = none */
-const char *options_node(const struct options *o);          /* NULL = any */
-const char *options_array(const struct options *o);         /* as array_parse reads it; NULL = none */
+int options_parse_time(const char *text, int64_t *us);       /* 90, 30s, 5m, 2h, 7d: 0 or -EINVAL */
+struct resources options_resources(const struct options *o); /* those of gpu= and resources= */
 void options_drop_array(struct options *o);
 const char *const *options_env(const struct options *o);   /* NULL-terminated "K=V"; never NULL */
 const char *const *options_after(const struct options *o); /* NULL-terminated job names; never NULL */
@@ -57,8 +64,6 @@ const char *const *options_after(const struct options *o); /* NULL-terminated jo
 const char *options_binding(const struct options *o);
 /* From .options files only: patterns of names, NULL-terminated; NULL: not set. */
 const char *const *options_drafts(const struct options *o);
-uint32_t options_max(const struct options *o);       /* jobs and calls of the group that run at once; 0 = no limit */
-uint32_t options_max_fails(const struct options *o); /* failed jobs at which the rest of it is cancelled; 0 = none */
 /* The name of the first set option that only a .options file may have; NULL: none is set. */
 const char *options_of_group(const struct options *o);
 void options_drop_of_group(struct options *o); /* all of these */

@@ -139,31 +139,14 @@ static json_t *list_json(const struct options_list *l, char from, char to) {
 }
 
 static json_t *value_json(const struct options *o, enum option i) {
-    char time[32], resources[RESOURCES_TEXT];
-    switch (i) {
-    case PRIORITY: return json_integer(o->priority);
-    case TIMEOUT: snprintf(time, sizeof time, "%lldus", (long long)o->timeout_us); return json_string(time);
-    case KEEP:
-        snprintf(time, sizeof time, o->keep_us ? "%lldus" : "0", (long long)o->keep_us);
-        return json_string(time);
-    case RETRIES: return json_integer(o->retries);
-    case AFTER: return list_json(&o->after, 0, 0);
-    case CPUS: return json_integer(o->cpus);
-    case MEMORY: return json_integer((json_int_t)o->memory);
-    case GPU: return json_integer(o->gpu);
-    case RESOURCES: options_resources_words(o, resources); return json_string(resources);
-    case ENV: return list_json(&o->env, '=', ':');
-    case SANDBOX: return json_string(options_sandbox_words(o));
-    case CWD: return json_text_make(o->cwd);
-    case NODE: return json_text_make(o->node);
-    case DRAFTS: return list_json(&o->drafts, 0, 0);
-    case HOLD: return json_integer(o->hold);
-    case MAX: return json_integer(o->max);
-    case MAX_FAILS: return json_integer(o->max_fails);
-    case ARRAY: return json_string(o->array);
-    case OPTIONS: break;
-    }
-    return NULL;
+    if (i == AFTER || i == DRAFTS)
+        return list_json(i == AFTER ? &o->after : &o->drafts, 0, 0);
+    if (i == ENV)
+        return list_json(&o->env, '=', ':');
+    char *text = options_text(o, i);
+    json_t *value = text ? json_text_make(text) : NULL;
+    free(text);
+    return value;
 }
 
 static json_t *to_json(const struct options *o) {

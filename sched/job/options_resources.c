@@ -24,13 +24,7 @@ struct resources options_resources(const struct options *o) {
     struct resources all = o->resources;
     if (o->gpu) {
         strcpy(all.at[all.count].name, "gpu");
-        all.at[all.count++].n = o->gpu;
+        all.at[all.count++].n = (unsigned)o->gpu;
     }
     return all;
-}
-
-void options_resources_words(const struct options *o, char buf[RESOURCES_TEXT]) {
-    resources_text(&o->resources, buf);
-    for (char *c = buf; (c = strchr(c, '='));)
-        *c = ':';
 }

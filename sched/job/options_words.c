@@ -87,41 +87,6 @@ static void print_word(FILE *f, const char *name, const char *value) {
     fputs(quote ? "'\n" : "\n", f);
 }
 
-static void print_option(FILE *f, const struct options *o, enum option i) {
-    const char *name = options_name(i);
-    char resources[RESOURCES_TEXT];
-    int64_t us = i == KEEP ? o->keep_us : o->timeout_us;
-    bool seconds = us % 1000000 == 0;
-    const char *unit = seconds ? "s\n" : "us\n";
-    switch (i) {
-    case PRIORITY: fprintf(f, "%s=%d\n", name, o->priority); break;
-    case KEEP:
-    case TIMEOUT:
-        fprintf(f, "%s=%lld", name, (long long)(seconds ? us / 1000000 : us));
-        fputs(us ? unit : "\n", f);
-        break;
-    case RETRIES: fprintf(f, "%s=%u\n", name, o->retries); break;
-    case CPUS: fprintf(f, "%s=%u\n", name, o->cpus); break;
-    case MEMORY: fprintf(f, "%s=%llu\n", name, (unsigned long long)o->memory); break;
-    case GPU: fprintf(f, "%s=%u\n", name, o->gpu); break;
-    case RESOURCES:
-        options_resources_words(o, resources);
-        fprintf(f, "%s=%s\n", name, resources);
-        break;
-    case MAX: fprintf(f, "%s=%u\n", name, o->max); break;
-    case MAX_FAILS: fprintf(f, "%s=%u\n", name, o->max_fails); break;
-    case HOLD: fprintf(f, "%s=%d\n", name, o->hold); break;
-    case SANDBOX: fprintf(f, "%s=%s\n", name, options_sandbox_words(o)); break;
-    case CWD: print_word(f, name, o->cwd); break;
-    case NODE: print_word(f, name, o->node); break;
-    case ARRAY: print_word(f, name, o->array); break;
-    case AFTER:
-    case ENV:
-    case DRAFTS:
-    case OPTIONS: break; /* lists */
-    }
-}
-
 static char *joined(const struct options_list *l) {
     char *text = NULL;
     size_t size;
@@ -131,11 +96,12 @@ static char *joined(const struct options_list *l) {
     return f && fclose(f) == 0 ? text : NULL;
 }
 
-/* false: without memory. */
-static bool print_list(FILE *f, const struct options *o, enum option i, const struct options_list *l) {
-    if (!(o->set & (1u << i)))
-        return true;
-    char *text = joined(l);
+static bool is_list(enum option i) {
+    return i == AFTER || i == DRAFTS || i == ENV;
+}
+
+/* NAME=VALUE of a set option, and frees its text. false: without memory. */
+static bool print_text(FILE *f, enum option i, char *text) {
     if (!text)
         return false;
     print_word(f, options_name(i), text);
@@ -149,17 +115,17 @@ char *options_words(const struct options *o) {
     FILE *f = open_memstream(&text, &size);
     bool failed = !f;
     for (unsigned i = 0; !failed && i < OPTIONS; i++)
-        if (o->set & (1u << i))
-            print_option(f, o, i);
-    failed = failed || !print_list(f, o, AFTER, &o->after) || !print_list(f, o, DRAFTS, &o->drafts);
+        if (o->set & (1u << i) && !is_list(i))
+            failed = !print_text(f, i, options_text(o, i));
+    if (!failed && o->set & (1u << AFTER))
+        failed = !print_text(f, AFTER, joined(&o->after));
+    if (!failed && o->set & (1u << DRAFTS))
+        failed = !print_text(f, DRAFTS, joined(&o->drafts));
     for (size_t i = 0; !failed && i < o->env.count; i++) {
         char *pair = strdup(o->env.items[i]);
-        failed = !pair;
-        if (pair) {
+        if (pair)
             pair[strcspn(pair, "=")] = ':';
-            print_word(f, options_name(ENV), pair);
-        }
-        free(pair);
+        failed = !print_text(f, ENV, pair);
     }
     if (f && (fclose(f) != 0 || failed)) {
         free(text);

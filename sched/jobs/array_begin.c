@@ -14,7 +14,7 @@ int array_add_limit(struct sched *s, uint64_t group, struct options *o) {
     struct array_list l;
     struct group g;
     char words[32], why[OPTIONS_WHY];
-    if (!s->jobs->arrays || options_max(o))
+    if (!s->jobs->arrays || o->max)
         return 0;
     int rc = store_group_get(s->store, group, &g);
     if (rc < 0 || !g.array)
@@ -76,7 +76,7 @@ static int leave_listings(struct sched *s, struct job_row *r) {
 static int begin(struct sched *s, struct job_row *r, const struct array_list *l, struct options *o) {
     struct array_row a = {.id = r->job.id, .size = l->size};
     struct tally comes = {.active = l->size};
-    char *list = strdup(options_array(o)), *saved = NULL;
+    char *list = strdup(o->array), *saved = NULL;
     options_drop_array(o);
     int rc = list && (saved = options_save(o)) ? make_group(s, &r->job, &a.group) : -ENOMEM;
     if (rc == 0 && !(a.first = store_next_ids(s->store, l->size)))
@@ -126,7 +126,7 @@ int array_begin(struct sched *s, struct job_row *r, unsigned also_save) {
     if (group_depth(s, r->job.group) >= GROUP_LEVELS)
         return sched_fail(s, r, EIO, "it is as deep in directories as one may be, and an array becomes one", also_save);
     rc = submit_options(s, r, &o);
-    if (rc == 0 && (!options_array(o) || array_parse(options_array(o), &l) < 0))
+    if (rc == 0 && (!o->array || array_parse(o->array, &l) < 0))
         rc = -EINVAL;
     if (rc == 0)
         options_begin(o);

@@ -45,7 +45,7 @@ static int own_keep(struct sched *s, const struct job_row *r, int64_t *us) {
     int rc = o ? store_job_texts(s->store, r->job.id, &saved, NULL) : -ENOMEM;
     if (rc == 0)
         rc = options_load(o, saved);
-    *us = rc == 0 ? options_keep_us(o) : 0; /* what it says is not known: it stays */
+    *us = rc == 0 ? o->keep_us : 0; /* what it says is not known: it stays */
     options_destroy(o);
     free(saved);
     return rc == -EINVAL ? 0 : rc;

@@ -93,7 +93,7 @@ int options_file_take(struct sched *s, const struct job *j) {
         s->jobs->drafts_said = true; /* stays set if this turn is not committed; the look-up then finds none */
     if (rc == 0)
         rc = store_group_set_options(s->store, j->group, saved);
-    if (rc == 0 && (options_max(o) || options_max_fails(o)))
+    if (rc == 0 && (o->max || o->max_fails))
         limits_say(s);
     limits_changed(s);
     options_destroy(o);

@@ -34,7 +34,7 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
  * them. */
 static void constraint_of(struct sched *s, char place[CONSTRAINT_MAX], const struct job *j, const struct options *o) {
     struct resources none = {0}, resources = job_is_stream(j) ? none : options_resources(o);
-    constraint_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o), &resources);
+    constraint_make(place, j->kind, o->node, job_is_stream(j) ? 0 : o->memory, &resources);
     limit_place(s, j->group, place);
 }
 
@@ -258,17 +258,17 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
         options_destroy(o);
         return err;
     }
-    if (rc == 0 && options_array(o) && (r->stream || job_is_stream(&(struct job){.kind = kind}))) {
+    if (rc == 0 && o->array && (r->stream || job_is_stream(&(struct job){.kind = kind}))) {
         snprintf(foreign, sizeof foreign, "option array= is for a job file, and not for a stream or a call in one");
         rc = -EINVAL;
         why = foreign;
     }
-    r->array = rc == 0 && options_array(o) ? j->id : 0;
+    r->array = rc == 0 && o->array ? j->id : 0;
     j->draft = false;
     j->kind = kind;
-    j->priority = options_priority(o);
-    r->keeps = options_keep_us(o) >= 0;
-    j->cpus = options_cpus(o);
+    j->priority = o->priority;
+    r->keeps = o->keep_us >= 0;
+    j->cpus = o->cpus;
     j->queued = clock_wall_us();
     j->why[0] = 0;
     if (rc == 0 && quota_why_never(s, j, foreign, sizeof foreign)) {
@@ -280,7 +280,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     else
         constraint_of(s, r->place, j, o);
     /* A stream that its group holds back has been let go by then, and its calls with it. */
-    bool hold = options_hold(r->stream ? own : o), simple = !*options_after(o) && submit_placeable(s, r, o);
+    bool hold = (r->stream ? own : o)->hold, simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);
     if (rc < 0)
         return sched_fail(s, r, r->stream ? EINVAL : EIO, why, SAVE_NAME); /* EINVAL: so that the call is told apart */
@@ -338,7 +338,7 @@ int submit_call(struct sched *s, const struct job_row *owner, const struct call_
     int read = 0;
     if (rc == 0)
         read = c->line ? spec_read("", c->line, c->size, &j->kind, own, why) : call_options(c, own, why, sizeof why);
-    if (read == 0 && c->line && options_hold(own)) {
+    if (read == 0 && c->line && own->hold) {
         snprintf(why, sizeof why, "option hold=1 is not for a line of a stream: nothing could let it go");
         read = -EINVAL;
     }

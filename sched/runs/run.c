@@ -164,7 +164,7 @@ int run_work(struct sched *s, uint64_t job, struct job_work *out) {
         if (rc < 0)
             return rc;
     }
-    const char *own = options_cwd(out->options);
+    const char *own = out->options->cwd;
     out->work = (struct work){.job = job,
                               .attempt = 1,
                               .kind = work_told(row->job.kind),
@@ -173,7 +173,7 @@ int run_work(struct sched *s, uint64_t job, struct job_work *out) {
                               .cwd_required = own,
                               .uid = row->job.uid,
                               .gid = row->job.gid,
-                              .sandbox = options_sandbox(out->options),
+                              .sandbox = out->options->sandbox,
                               .env = options_env(out->options)};
     return 0;
 }
@@ -206,13 +206,13 @@ static int hand_over(struct sched *s, struct run *r) {
         w->node = r->host->name;
         if (!w->cwd_required && writer_is_inside(s, w->cwd))
             w->cwd = "";
-        w->memory = options_memory(all.options);
+        w->memory = all.options->memory;
         if (b.file)
             w->file = spool_path(s->spool, (struct spool_name){spec, BODY_SPEC, b.file}, path);
         w->payload = s->scratch;
         w->payload_size = (uint32_t)n;
         /* it may have gone since it was chosen */
-        rc = r->host->runner.ops ? arm_timeout(r, options_timeout_us(all.options)) : -EPIPE;
+        rc = r->host->runner.ops ? arm_timeout(r, all.options->timeout_us) : -EPIPE;
         if (rc == 0)
             rc = runner_start(r->host->runner, w);
         r->begun = rc == 0;
@@ -301,7 +301,7 @@ static int write_failure(struct sched *s, const struct run *r, struct job_row *r
     if (rc < 0 && rc != -EINVAL)
         return sched_check(s, rc);
     row->job.failures++;
-    bool again = rc == 0 && row->job.failures <= options_retries(o);
+    bool again = rc == 0 && (int64_t)row->job.failures <= o->retries;
     options_destroy(o);
     host_count(r->host, 0, 1, 0);
     return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);
@@ -362,7 +362,7 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
         return rc;
     if (r->fate == FATE_TIMEOUT && o->end != WORK_DONE) {
         struct options *opt = NULL;
-        int64_t us = submit_options(s, row, &opt) == 0 ? options_timeout_us(opt) : 0;
+        int64_t us = submit_options(s, row, &opt) == 0 ? opt->timeout_us : 0;
         options_destroy(opt);
         snprintf(j->why, sizeof j->why, "timed out: it ran longer than %g s and was killed", (double)us / 1e6);
         return write_failure(s, r, row, ETIMEDOUT);

@@ -43,8 +43,8 @@ int limit_options(struct sched *s, uint64_t group, uint32_t *max, uint32_t *max_
     *max = *max_fails = 0;
     if (rc == 0 && strstr(saved, OPTIONS_SAVED_MAX)) {
         rc = (o = options_create()) ? options_load(o, saved) : -ENOMEM;
-        *max = rc == 0 ? options_max(o) : 0;
-        *max_fails = rc == 0 ? options_max_fails(o) : 0;
+        *max = rc == 0 ? o->max : 0;
+        *max_fails = rc == 0 ? o->max_fails : 0;
     }
     options_destroy(o);
     free(saved);

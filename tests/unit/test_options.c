@@ -49,19 +49,19 @@ static void test_given_twice(void **state) {
 
 static void test_words(void **state) {
     struct options *o = options_create();
-    assert_int_equal(options_cpus(o), 1);
+    assert_int_equal(o->cpus, 1);
     assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' "
                               "node=gpu* env=A:2 env=B:x=y:z sandbox=net-off,ro"),
                      0);
-    assert_int_equal(options_priority(o), -5);
-    assert_int_equal(options_timeout_us(o), 1500000);
-    assert_int_equal(options_retries(o), 2);
-    assert_int_equal(options_cpus(o), 3);
-    assert_int_equal(options_memory(o), 500u << 20);
-    assert_true(options_hold(o));
-    assert_int_equal(options_sandbox(o), SANDBOX_RO | SANDBOX_NET_OFF);
-    assert_string_equal(options_cwd(o), "/a b");
-    assert_string_equal(options_node(o), "gpu*");
+    assert_int_equal(o->priority, -5);
+    assert_int_equal(o->timeout_us, 1500000);
+    assert_int_equal(o->retries, 2);
+    assert_int_equal(o->cpus, 3);
+    assert_int_equal(o->memory, 500u << 20);
+    assert_true(o->hold);
+    assert_int_equal(o->sandbox, SANDBOX_RO | SANDBOX_NET_OFF);
+    assert_string_equal(o->cwd, "/a b");
+    assert_string_equal(o->node, "gpu*");
     assert_string_equal(options_after(o)[1], "G/b");
     assert_null(options_after(o)[2]);
     assert_string_equal(options_env(o)[0], "A=2");
@@ -148,11 +148,11 @@ static void test_json(void **state) {
     assert_int_equal(options_load(copy, saved), 0);
     char *again = options_save(copy);
     assert_string_equal(saved, again);
-    assert_int_equal(options_timeout_us(copy), 7200000000);
+    assert_int_equal(copy->timeout_us, 7200000000);
     assert_int_equal(words(base, "priority=1 retries=4"), 0);
     assert_int_equal(options_add(base, o, why), 0);
-    assert_int_equal(options_priority(base), 7);
-    assert_int_equal(options_retries(base), 4);
+    assert_int_equal(base->priority, 7);
+    assert_int_equal(base->retries, 4);
     j = json_loads("{\"priority\":[1]}", 0, NULL);
     assert_int_equal(options_add_json(o, j, NULL, why), -EINVAL);
     json_decref(j);
@@ -178,10 +178,10 @@ static void test_bytes(void **state) {
     assert_int_equal(options_load(loaded, saved), 0);
     assert_string_equal(options_after(loaded)[0], "\xff\xfe");
     assert_string_equal(options_after(loaded)[1], "b");
-    assert_string_equal(options_cwd(loaded), "/caf\xe9 \1\xc3\xa9");
+    assert_string_equal(loaded->cwd, "/caf\xe9 \1\xc3\xa9");
     assert_string_equal(options_env(loaded)[0], "K=\x80");
     assert_string_equal(options_env(loaded)[1], "\xc3=\1\1");
-    assert_string_equal(options_node(loaded), "\xe9*");
+    assert_string_equal(loaded->node, "\xe9*");
     assert_int_equal(words(o, "cwd=12345678901234567890123456789012345678901234567890123456789\xc3\xa9"), -EINVAL);
     assert_non_null(strstr(why, "6789 is not understood")); /* no half of a character */
     free(saved);

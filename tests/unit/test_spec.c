@@ -27,11 +27,11 @@ static void test_kinds(void **state) {
     assert_int_equal(KIND("\x80\x04K\x01."), WORK_PICKLE);
     assert_int_equal(KIND("{\"call\": \"math.sqrt\", \"args\": [2]}"), WORK_JSON_CALL);
     assert_int_equal(KIND("{\"run\": [\"wc\"], \"stdin\": \"x\", \"priority\": 3}"), WORK_JSON_RUN);
-    assert_int_equal(options_priority(o), 3);
+    assert_int_equal(o->priority, 3);
     assert_int_equal(KIND("#!/bin/sh\n#ppfs: priority=4\n# more\n#ppfs: cpus=2\ntrue\n#ppfs: priority=9\n"),
                      WORK_PROGRAM);
-    assert_int_equal(options_priority(o), 4);
-    assert_int_equal(options_cpus(o), 2);
+    assert_int_equal(o->priority, 4);
+    assert_int_equal(o->cpus, 2);
     assert_int_equal(KIND("#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
     assert_int_equal(KIND("\x7f"
                           "ELF\x02\x01\x01"),
@@ -85,13 +85,13 @@ static void test_refused(void **state) {
 static void test_marks(void **state) {
 #define MARK "\xef\xbb\xbf"
     assert_int_equal(KIND(MARK "{\"run\": [\"touch\", \"ran\"], \"timeout\": 5}"), WORK_JSON_RUN);
-    assert_int_equal(options_timeout_us(o), 5000000);
+    assert_int_equal(o->timeout_us, 5000000);
     assert_int_equal(KIND("\n \t{\"run\": [\"true\"]}"), WORK_JSON_RUN);
     assert_int_equal(KIND(MARK "#!/bin/sh\n#ppfs: priority=3\n"), WORK_PROGRAM);
-    assert_int_equal(options_priority(o), 3);
+    assert_int_equal(o->priority, 3);
     assert_int_equal(KIND(MARK "#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
     assert_int_equal(KIND(MARK "#ppfs: priority=4\nprint(1)\n"), WORK_PYTHON);
-    assert_int_equal(options_priority(o), 4);
+    assert_int_equal(o->priority, 4);
     assert_int_equal(spec_needs("x", MARK "{", 4, 1u << 30), SPEC_JSON_MAX + 1);
     assert_int_equal(spec_needs("x", MARK "#!", 5, 1u << 30), SPEC_JSON_MAX + 1);
     assert_int_equal(spec_needs("x", "\n\n", 2, 1u << 30), SPEC_SOURCE_MAX + 1); /* what it is stands behind the head */
@@ -102,7 +102,7 @@ static void test_lines(void **state) {
     assert_non_null(strstr(why, "CR LF"));
     assert_non_null(strstr(why, "/bin/sh"));
     assert_int_equal(KIND("#!/usr/bin/env python3\r\n#ppfs: cpus=2\r\nprint(1)\r\n"), WORK_PYTHON);
-    assert_int_equal(options_cpus(o), 2);
+    assert_int_equal(o->cpus, 2);
     assert_int_equal(KIND("\n#!/bin/sh\necho\n"), -EINVAL);
     assert_non_null(strstr(why, "blank"));
     assert_int_equal(KIND("\n#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
@@ -122,12 +122,12 @@ static void test_arguments(void **state) {
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         if (kind_of(good[i], strlen(good[i])) < 0)
             fail_msg("%s: %s", good[i], why);
-        assert_int_equal(options_cpus(o), 2);
+        assert_int_equal(o->cpus, 2);
     }
     assert_int_equal(KIND("{\"run\": [\"a\"], \"cwd\": \"/caf\\udce9\\u00e9\\u0001\", \"env\": {\"K\\udcff\": "
                           "18446744073709551616, \"F\": 0.1}, \"after\": [\"\\udc80x\", \"7\"]}"),
                      WORK_JSON_RUN);
-    assert_string_equal(options_cwd(o), "/caf\xe9\xc3\xa9\1");
+    assert_string_equal(o->cwd, "/caf\xe9\xc3\xa9\1");
     assert_string_equal(options_env(o)[0], "K\xff=18446744073709551616");
     assert_string_equal(options_env(o)[1], "F=0.1");
     assert_string_equal(options_after(o)[0], "\x80x");
