@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "fs/log.h"
+#include "net/io.h"
 #include "net/clock.h"
 
 #define HOLDERS_MAX 20 /* lines */
@@ -55,11 +56,8 @@ static void log_all(const char *mountpoint) {
         if (pid <= 0 || pid == getpid() || !holds(pid, mountpoint, target))
             continue;
         snprintf(path, sizeof path, "/proc/%d/comm", pid);
-        FILE *f = fopen(path, "re");
-        if (!f || !fgets(name, sizeof name, f))
+        if (io_read_text(path, name, sizeof name) <= 0)
             strcpy(name, "?");
-        if (f)
-            fclose(f);
         name[strcspn(name, "\n")] = '\0';
         log_line("unmounted while process %d (%s) still had %s", pid, name, target);
         said++;

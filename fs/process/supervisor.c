@@ -17,6 +17,7 @@
 #include "fs/process/mount.h"
 #include "fs/handles/shared.h"
 #include "net/clock.h"
+#include "net/io.h"
 #include "net/privileges.h"
 
 #define CRASHES_MAX 10  /* deaths within a second of the start, in a row: given up */
@@ -135,11 +136,7 @@ static bool thread_stat(pid_t pid, char *state, uint64_t *cpu) {
     char path[64], text[1024];
     unsigned long user = 0, system = 0;
     snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)pid, (int)pid);
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-    if (f)
-        fclose(f);
-    text[n] = '\0';
+    io_read_text(path, text, sizeof text);
     const char *after = strrchr(text, ')'); /* its name may contain any character */
     bool ok =
         after && sscanf(after, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", state, &user, &system) == 3;

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/io.h"
 #include "net/trusted.h"
 
 enum { FILE_MAX = 4096 };
@@ -20,16 +21,6 @@ static const char mount_magic[] = "ppfs mount key 1\n", node_magic[] = "ppfs nod
 static void hex(const uint8_t *bytes, size_t size, char *out) {
     for (size_t i = 0; i < size; i++)
         snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
-static int write_all(int fd, const char *text, size_t size) {
-    for (size_t done = 0; done < size;) {
-        ssize_t n = write(fd, text + done, size - done);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return fsync(fd) ? -errno : 0;
 }
 
 /* Writes the file completely or not at all. replace: an old one is replaced; else of two concurrent writers one gets
@@ -42,7 +33,9 @@ static int write_file(const char *path, const char *text, size_t size, bool repl
     int fd = mkostemp(draft, O_CLOEXEC); /* mode 0600 */
     if (fd < 0)
         return -errno;
-    int err = write_all(fd, text, size);
+    int err = io_write(fd, text, size, IO_NEXT);
+    if (!err && fsync(fd))
+        err = -errno;
     close(fd);
     if (!err && (replace ? rename(draft, path) : link(draft, path)))
         err = -errno;
@@ -129,18 +122,13 @@ static int open_file(const char *path, const char *what, char *why, size_t why_s
 
 /* The text of the file, in buf of FILE_MAX + 1 bytes, with a final zero. 0, or -errno and one sentence. */
 static int read_file(const char *path, const char *what, char *buf, char *why, size_t why_size) {
-    size_t have = 0;
-    ssize_t n = 1;
-    int err = 0, fd = open_file(path, what, why, why_size);
+    int fd = open_file(path, what, why, why_size);
 
     if (fd < 0)
         return fd;
-    while (!err && n && have < FILE_MAX) {
-        n = read(fd, buf + have, FILE_MAX - have);
-        if (n < 0 && errno != EINTR)
-            err = -errno;
-        have += n > 0 ? (size_t)n : 0;
-    }
+    int64_t n = io_read(fd, buf, FILE_MAX, IO_NEXT);
+    size_t have = n > 0 ? (size_t)n : 0;
+    int err = n < 0 ? (int)n : 0;
     close(fd);
     if (err)
         wrong(err, why, why_size, "%s %s cannot be read: %s", what, path, strerror(-err));

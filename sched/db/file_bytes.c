@@ -8,45 +8,18 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "net/io.h"
+
 #define COPY_MAX (1u << 30) /* bytes that are asked of the kernel at once */
 
-int64_t file_write_all(int fd, const unsigned char *p, size_t size, uint64_t offset) {
-    while (size > 0) {
-        ssize_t n = pwrite(fd, p, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        p += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
-}
-
 int64_t file_write_summed(int fd, const void *bytes, size_t size, uint64_t offset, struct sums *sums) {
-    int64_t rc = file_write_all(fd, bytes, size, offset);
+    int64_t rc = io_write(fd, bytes, size, (int64_t)offset);
     return rc == 0 && sums ? sums_add(sums, bytes, size, offset) : rc;
-}
-
-int64_t file_read_all(int fd, char *p, size_t size, uint64_t offset) {
-    size_t have = 0;
-    while (have < size) {
-        ssize_t n = pread(fd, p + have, size - have, (off_t)(offset + have));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (int64_t)have;
 }
 
 int64_t file_read_once(int fd, void *buf, size_t size, uint64_t offset, int flags) {
     struct iovec v = {buf, size};
-    ssize_t n = flags ? preadv2(fd, &v, 1, (off_t)offset, flags) : file_read_all(fd, buf, size, offset);
+    ssize_t n = flags ? preadv2(fd, &v, 1, (off_t)offset, flags) : io_read(fd, buf, size, (int64_t)offset);
     return n < 0 && flags ? -errno : n;
 }
 
@@ -74,8 +47,8 @@ static bool cannot_copy(int err) {
 /* Where the kernel or the filesystem does not copy by itself. Returns the bytes, 0 at the end. */
 static int64_t copy_piece(int from, int to, size_t size, uint64_t from_at, uint64_t to_at) {
     char bytes[16384];
-    int64_t n = file_read_all(from, bytes, size < sizeof bytes ? size : sizeof bytes, from_at);
-    int64_t rc = n > 0 ? file_write_all(to, (unsigned char *)bytes, (size_t)n, to_at) : n;
+    int64_t n = io_read(from, bytes, size < sizeof bytes ? size : sizeof bytes, (int64_t)from_at);
+    int64_t rc = n > 0 ? io_write(to, bytes, (size_t)n, (int64_t)to_at) : n;
     return rc < 0 ? rc : n;
 }
 

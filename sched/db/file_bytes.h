@@ -3,12 +3,9 @@
 #define PPFS_FILE_BYTES_H
 #include "sched/db/sums.h"
 
-int64_t file_write_all(int fd, const unsigned char *p, size_t size, uint64_t offset); /* 0 or -errno */
-/* And adds them to the sums, if not NULL. 0 or -errno */
+/* io_write, and adds them to the sums, if not NULL. 0 or -errno */
 int64_t file_write_summed(int fd, const void *bytes, size_t size, uint64_t offset, struct sums *sums);
-/* Returns the bytes, fewer at the end, or -errno. */
-int64_t file_read_all(int fd, char *p, size_t size, uint64_t offset);
-/* flags: of preadv2, with which fewer may come; 0: file_read_all */
+/* flags: of preadv2, with which fewer may come; 0: io_read */
 int64_t file_read_once(int fd, void *buf, size_t size, uint64_t offset, int flags);
 /* Bytes that are in those blocks. With flags -EAGAIN: not all were there; -EIO: they are not those that were
  * written. */

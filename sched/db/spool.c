@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "net/digest.h"
+#include "net/io.h"
 #include "sched/db/file_bytes.h"
 
 enum { DAMAGED = 64 };
@@ -143,12 +144,12 @@ static int64_t do_sync(struct task *t) {
  * SIGBUS, now and at each next start. Returns the bytes or -errno; *bytes is the caller's. */
 static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **bytes) {
     char head[SPEC_HEAD];
-    int64_t n = file_read_all(fd, head, sizeof head, 0);
+    int64_t n = io_read(fd, head, sizeof head, 0);
     uint64_t want = n < 0 ? 0 : spec_needs(t->job_name, head, (size_t)n, size);
     *bytes = malloc(want + 1);
     if (n < 0)
         return n;
-    return *bytes ? file_read_all(fd, *bytes, want, 0) : -ENOMEM;
+    return *bytes ? io_read(fd, *bytes, want, 0) : -ENOMEM;
 }
 
 static int64_t do_spec(struct task *t) {
@@ -197,7 +198,7 @@ static int64_t do_read(struct task *t) {
     int64_t rc = fd;
     if (fd >= 0)
         rc = t->part.count ? file_read_checked(fd, &t->part, t->buf, t->size, t->offset, 0)
-                           : file_read_all(fd, t->buf, t->size, t->offset);
+                           : io_read(fd, t->buf, t->size, (int64_t)t->offset);
     close_file(fd);
     return rc;
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/io.h"
 #include "sched/jobs/job_files.h"
 
 void writer_directory(pid_t pid, char *buf, size_t size) {
@@ -67,13 +68,10 @@ int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
  * question to a living process: exec closes files while it holds a lock that the links in /proc/PID and its stat need,
  * and that exec waits for our answer. */
 static bool is_ending(pid_t pid) {
-    char path[64], first_digit_of_pages = '1';
+    char path[64], first_digit_of_pages[2];
     snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, &first_digit_of_pages, 1) : 0;
-    if (fd >= 0)
-        close(fd);
-    return fd < 0 || (n == 1 && first_digit_of_pages == '0');
+    int64_t n = io_read_text(path, first_digit_of_pages, sizeof first_digit_of_pages);
+    return n < 0 || (n == 1 && *first_digit_of_pages == '0');
 }
 
 /* PF_EXITING in its flags and a signal in its exit code (proc(5), /proc/PID/stat fields 9 and 52). */
@@ -84,11 +82,7 @@ int writer_killed_by(pid_t pid) {
     if (pid <= 0 || !is_ending(pid))
         return 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-    if (f)
-        fclose(f);
-    text[n] = 0;
+    io_read_text(path, text, sizeof text);
     char *p = strrchr(text, ')'); /* the name may contain any character */
     for (char *save, *word = p ? strtok_r(p + 1, " \n", &save) : NULL; word; word = strtok_r(NULL, " \n", &save)) {
         field++;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/io.h"
 #include "scripts/ppfs_run/run.h"
 
 enum { OFFSET_DIGITS = 20 };
@@ -157,19 +158,6 @@ static char *script_text(const char *head, char **command, const char *item, siz
     return text;
 }
 
-static int write_all(int fd, const char *bytes, size_t size) {
-    while (size) {
-        ssize_t n = write(fd, bytes, size);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0) {
-            bytes += n;
-            size -= (size_t)n;
-        }
-    }
-    return 0;
-}
-
 static int copy(int from, int to) {
     char buf[1 << 16];
     for (;;) {
@@ -180,7 +168,7 @@ static int copy(int from, int to) {
             return rc < 0 ? rc : 0;
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             continue;
-        rc = n < 0 ? -errno : write_all(to, buf, (size_t)n);
+        rc = n < 0 ? -errno : io_write(to, buf, (size_t)n, IO_NEXT);
         if (rc)
             return rc;
     }
@@ -195,7 +183,7 @@ int script_write(const char *path, const char *head, char **command, const char 
     if (rc == 0 && fchmod(fd, 0600) < 0) /* who may read the job could read the environment, which is in it */
         rc = -errno;
     if (rc == 0)
-        rc = write_all(fd, text, size);
+        rc = io_write(fd, text, size, IO_NEXT);
     if (rc == 0 && input >= 0)
         rc = copy(input, fd);
     if (rc < 0 && fd >= 0)

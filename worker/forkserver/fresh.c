@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/io.h"
 #include "worker/forkserver/python.h"
 
 enum { PARTS = 4, FILES = 5 }; /* work, its payload, the script's path, the rest; those descriptors and the request */
@@ -61,9 +62,9 @@ static int keep_request(const struct work *w, const char *script, const void *re
     if (fd >= 0) {
         uint64_t sizes[PARTS] = {size, script ? 0 : w->payload_size, script ? strlen(script) : 0, rest_size};
         const void *parts[PARTS] = {bytes, w->payload, script, rest};
-        bool fine = program_write(fd, sizes, sizeof(sizes));
+        bool fine = io_write(fd, sizes, sizeof(sizes), IO_NEXT) == 0;
         for (size_t i = 0; fine && i < PARTS; i++)
-            fine = program_write(fd, parts[i], (size_t)sizes[i]);
+            fine = io_write(fd, parts[i], (size_t)sizes[i], IO_NEXT) == 0;
         if (!fine) {
             close(fd);
             fd = -1;

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "net/io.h"
 #include "worker/forkserver/sandbox.h"
 
 enum { ROOT_MAX = PATH_MAX - 64, ROOT_CHANCE = 6 /* characters that mkdtemp chose */ };
@@ -385,19 +386,6 @@ void environment_close(struct job_environment *p) {
 }
 
 /* --- the program of a job --------------------------------------------------------------------------------------- */
-static int write_all(int fd, const uint8_t *bytes, size_t size) {
-    while (size) {
-        ssize_t n = write(fd, bytes, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        bytes += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
 static int copy_all(int to, int from, off_t at) {
     ssize_t n;
 
@@ -443,7 +431,8 @@ int environment_script(struct job_environment *p, const char *name, int fd, cons
         file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
     }
     if (file < 0 ||
-        (fd >= 0 ? copy_all(file, fd, (off_t)mark) : write_all(file, (const uint8_t *)bytes + mark, size - mark)) ||
+        (fd >= 0 ? copy_all(file, fd, (off_t)mark)
+                 : io_write(file, (const uint8_t *)bytes + mark, size - mark, IO_NEXT)) ||
         fchmod(file, 0700) || (p->other && fchown(file, p->user.uid, p->user.gid)))
         goto out;
     err = 0;

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "net/io.h"
 #include "worker/forkserver/fresh.h"
 #include "worker/forkserver/program.h"
 #include "worker/runner/reap.h"
@@ -40,7 +41,8 @@ static void child_call(const struct work *w, const struct job_environment *p, in
     python_call(w, p->cwd, (const char *const *)p->env, &reply);
     report->end = (uint32_t)reply.end;
     memcpy(report->why, reply.why, sizeof(report->why));
-    if (program_write(data, reply.result, reply.result_size) && program_write(data, reply.trace, reply.trace_size)) {
+    if (io_write(data, reply.result, reply.result_size, IO_NEXT) == 0 &&
+        io_write(data, reply.trace, reply.trace_size, IO_NEXT) == 0) {
         report->result_size = reply.result_size;
         report->trace_size = reply.trace_size;
     } else {
@@ -181,16 +183,6 @@ static struct {
     int fd, pidfd; /* pidfd: -1 on a kernel without; then its end is waited for and not told before */
 } spare = {.fd = -1, .pidfd = -1};
 
-static bool read_all(int fd, void *bytes, size_t size) {
-    for (size_t have = 0; have < size;) {
-        ssize_t n = read(fd, (char *)bytes + have, size - have);
-        if (n == 0 || (n < 0 && errno != EINTR))
-            return false;
-        have += n > 0 ? (size_t)n : 0;
-    }
-    return true;
-}
-
 static _Noreturn void spare_main(int fd, struct report *report) {
     struct work w;
     struct job_environment p;
@@ -198,8 +190,8 @@ static _Noreturn void spare_main(int fd, struct report *report) {
     void *bytes, *hold;
 
     python_rehearse();
-    if (!read_all(fd, &size, sizeof(size)) || !(bytes = malloc(size)) || !read_all(fd, bytes, size) ||
-        work_decode(bytes, size, &w, &hold))
+    if (io_read(fd, &size, sizeof(size), IO_NEXT) != sizeof(size) || !(bytes = malloc(size)) ||
+        io_read(fd, bytes, size, IO_NEXT) != size || work_decode(bytes, size, &w, &hold))
         _exit(0);
     if (environment_open(&p, &w, report->why, sizeof(report->why))) {
         report->end = WORK_REFUSED;
@@ -290,14 +282,9 @@ static pid_t use_spare(const struct work *w, const struct job_environment *p) {
 /* Whether pid is our only child: what a script left behind would be another. */
 static bool only_child(pid_t pid) {
     char text[64], want[16];
-    int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-    if (fd >= 0)
-        close(fd);
-    if (n < 0) /* a kernel that does not list them */
+    if (io_read_text("/proc/thread-self/children", text, sizeof(text)) < 0) /* a kernel that does not list them */
         return false;
-    text[n] = 0;
     snprintf(want, sizeof(want), "%d ", (int)pid);
     return strcmp(text, want) == 0;
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "net/io.h"
 #include "worker/runner/reap.h"
 
 struct launch {
@@ -172,25 +173,10 @@ void program_run(const struct program *prog, const struct job_environment *p, st
     free(l.env);
 }
 
-bool program_write(int fd, const void *bytes, size_t size) {
-    const char *at = bytes;
-
-    while (size) {
-        ssize_t n = write(fd, at, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return false;
-        at += n;
-        size -= (size_t)n;
-    }
-    return true;
-}
-
 int program_input(const void *bytes, size_t size) {
     int fd = memfd_create("ppfs-stdin", MFD_CLOEXEC);
 
-    if (fd >= 0 && !program_write(fd, bytes, size)) {
+    if (fd >= 0 && io_write(fd, bytes, size, IO_NEXT)) {
         int saved = errno;
         close(fd);
         errno = saved;

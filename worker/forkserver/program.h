@@ -18,9 +18,6 @@ struct program {
  * status, why and usage. Uses vfork: the cost does not depend on the size of this process. */
 void program_run(const struct program *prog, const struct job_environment *p, struct work_outcome *o);
 
-/* Writes all of it. False with errno. */
-bool program_write(int fd, const void *bytes, size_t size);
-
 /* A descriptor from which size bytes can be read, or -1 with errno. */
 int program_input(const void *bytes, size_t size);
 

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "net/io.h"
 #include "net/session/frame.h"
 #include "worker/runner/cgroup.h"
 #include "worker/runner/control.h"
@@ -298,21 +299,12 @@ static void do_lease(const struct work *w, const void *rest, size_t rest_size) {
 static void *read_payload(int fd, uint32_t *size, char *why, size_t why_size) {
     struct stat st;
     void *bytes = NULL;
-    size_t have = 0;
 
-    if (fstat(fd, &st) || st.st_size > INT32_MAX || !(bytes = malloc((size_t)st.st_size + 1)))
-        goto fail;
-    while (have < (size_t)st.st_size) {
-        ssize_t n = read(fd, (char *)bytes + have, (size_t)st.st_size - have);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            goto fail;
-        have += (size_t)n;
+    if (fstat(fd, &st) == 0 && st.st_size <= INT32_MAX && (bytes = malloc((size_t)st.st_size + 1)) &&
+        io_read(fd, bytes, (size_t)st.st_size, IO_NEXT) == st.st_size) {
+        *size = (uint32_t)st.st_size;
+        return bytes;
     }
-    *size = (uint32_t)have;
-    return bytes;
-fail:
     free(bytes);
     snprintf(why, why_size, "its bytes (%lld of them) could not be read into memory", (long long)st.st_size);
     return NULL;

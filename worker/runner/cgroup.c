@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/io.h"
+
 enum { PATH = 512, FILE_PATH = PATH + 32, CLEAR_MS = 1000, SWEEP_MS = 10000, SWEEP_STEP_MS = 10, PASSES = 64 };
 
 #define WORKER "w-"
@@ -60,15 +62,14 @@ static bool path_of(char path[PATH], const char *dir, const char *prefix, uint64
     return *dir && snprintf(path, PATH, "%s/%s%llu", dir, prefix, (unsigned long long)number) < PATH;
 }
 
-static int open_in(const char *dir, const char *name, int flags) {
-    char path[FILE_PATH];
-
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    return open(path, flags | O_CLOEXEC);
+static const char *file_of(char path[FILE_PATH], const char *dir, const char *name) {
+    snprintf(path, FILE_PATH, "%s/%s", dir, name);
+    return path;
 }
 
 static bool put(const char *dir, const char *name, const char *text) {
-    int fd = open_in(dir, name, O_WRONLY);
+    char path[FILE_PATH];
+    int fd = open(file_of(path, dir, name), O_WRONLY | O_CLOEXEC);
     bool done = fd >= 0 && write(fd, text, strlen(text)) > 0;
 
     if (fd >= 0)
@@ -77,14 +78,9 @@ static bool put(const char *dir, const char *name, const char *text) {
 }
 
 static bool populated(const char *dir) {
-    char text[128] = "";
-    int fd = open_in(dir, "cgroup.events", O_RDONLY);
+    char path[FILE_PATH], text[128];
 
-    if (fd < 0)
-        return false;
-    if (read(fd, text, sizeof(text) - 1) < 0)
-        text[0] = 0;
-    close(fd);
+    io_read_text(file_of(path, dir, "cgroup.events"), text, sizeof(text));
     return strstr(text, "populated 1");
 }
 
@@ -109,10 +105,8 @@ static void each_in(const char *dir, const char *prefix, void (*what)(const char
 static void kill_frozen(const char *dir) {
     put(dir, "cgroup.freeze", "1");
     for (int pass = 0; pass < PASSES && populated(dir); pass++) {
-        int fd = open_in(dir, "cgroup.procs", O_RDONLY);
-        FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-        if (!f && fd >= 0)
-            close(fd);
+        char path[FILE_PATH];
+        FILE *f = fopen(file_of(path, dir, "cgroup.procs"), "re");
         for (int pid; f && fscanf(f, "%d", &pid) == 1;)
             if (pid > 1)
                 kill(pid, SIGKILL);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/io.h"
+
 struct file_reader {
     struct disk_task task; /* first: a task is its reader */
     struct disk *disk;
@@ -48,15 +50,12 @@ static void read_on(struct disk_task *t) {
     if (s->fd < 0 && (s->fd = open(s->path, O_RDONLY | O_CLOEXEC)) < 0)
         s->err = errno;
     s->at = s->size = 0;
-    while (!s->err && !s->end && s->size < FILE_READER_AHEAD) {
-        ssize_t n = read(s->fd, s->bytes + s->size, FILE_READER_AHEAD - s->size);
-        if (n > 0)
-            s->size += (size_t)n;
-        else if (n == 0)
-            s->end = true;
-        else if (errno != EINTR)
-            s->err = errno;
-    }
+    if (s->err || s->end)
+        return;
+    int64_t n = io_read(s->fd, s->bytes, FILE_READER_AHEAD, IO_NEXT);
+    s->err = n < 0 ? (int)-n : 0;
+    s->size = n > 0 ? (size_t)n : 0;
+    s->end = n >= 0 && n < FILE_READER_AHEAD;
 }
 
 static void was_read(struct disk_task *t) {

@@ -11,6 +11,8 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "net/io.h"
+
 struct piece {
     STAILQ_ENTRY(piece) next;
     size_t size;
@@ -52,23 +54,13 @@ static void make(struct file_writer *s) {
     s->name[0] = 0;
 }
 
-static void write_piece(struct file_writer *s, const struct piece *p) {
-    for (size_t at = 0; at < p->size && !s->err;) {
-        ssize_t n = write(s->fd, p->bytes + at, p->size - at);
-        if (n >= 0)
-            at += (size_t)n;
-        else if (errno != EINTR)
-            s->err = errno;
-    }
-}
-
 static void write_on(struct disk_task *t) {
     struct file_writer *s = (struct file_writer *)t;
 
     if (s->name[0])
         make(s);
     for (struct piece *p = STAILQ_FIRST(&s->writing); p && !s->err; p = STAILQ_NEXT(p, next)) {
-        write_piece(s, p);
+        s->err = -io_write(s->fd, p->bytes, p->size, IO_NEXT);
         s->written += !s->err;
     }
 }

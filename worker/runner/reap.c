@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "net/io.h"
 
 enum { STUBBORN_US = 50000 };
 
@@ -34,14 +35,7 @@ pid_t reap_parent(pid_t pid) {
 
     /* That of the thread: for the other one the kernel adds up all threads of the process. */
     snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)pid, (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    if (n <= 0)
-        return 0;
-    text[n] = 0;
+    io_read_text(path, text, sizeof(text));
     const char *after = strrchr(text, ')'); /* the name before it may hold anything */
     int parent = 0;
     if (!after || sscanf(after + 1, " %*c %d", &parent) != 1)
