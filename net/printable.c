@@ -1,7 +1,9 @@
 #include "net/printable.h"
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { ESCAPE = 4 }; /* bytes of \xHH */
@@ -76,4 +78,14 @@ void printable(char *text, size_t size) {
         at += ESCAPE;
         text[at + rest] = '\0'; /* the rest of a cut character is escaped next */
     }
+}
+
+void sentence_tell(void (*log)(void *arg, const char *sentence), void *arg, const char *format, ...) {
+    char sentence[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    if (log)
+        log(arg, sentence);
 }

@@ -12,4 +12,8 @@ void printable(char *text, size_t size);
 
 /* Length of the UTF-8 character at the beginning of the text; 0: none. */
 size_t utf8_length(const char *text, size_t size);
+
+/* Makes one sentence, of at most 1023 bytes, and calls log with it; NULL: nobody wants it. */
+void sentence_tell(void (*log)(void *arg, const char *sentence), void *arg, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 #endif

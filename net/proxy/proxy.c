@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,17 +25,6 @@ enum {
     END_MS = 1000, /* for its end */
     ENVIRONMENT = 5
 };
-
-void proxy_say(struct proxy *p, const char *format, ...) {
-    char sentence[1024];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    if (p->ev.log)
-        p->ev.log(p->arg, sentence);
-}
 
 /* --- orders ------------------------------------------------------------------------------------------------------ */
 static int tell(struct proxy *p, const struct proxy_message *m, const int *fds, unsigned count) {

@@ -4,6 +4,7 @@
 #include <sys/queue.h>
 
 #include "net/address.h"
+#include "net/printable.h"
 #include "net/proxy/proxy_int.h"
 #include "net/proxy/proxy_wire.h"
 
@@ -65,7 +66,7 @@ struct proxy {
     unsigned fate;
 };
 
-void proxy_say(struct proxy *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define proxy_say(p, ...) sentence_tell((p)->ev.log, (p)->arg, __VA_ARGS__)
 /* What the network process says, checked. False: that is no message of its. */
 bool proxy_hear(void *arg, const struct proxy_message *m, int fds[PROXY_FDS]);
 #endif

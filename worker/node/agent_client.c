@@ -1,23 +1,11 @@
 /* Clients: what is sent to them, and that one is to end. */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "worker/node/agent_parts.h"
 
 enum { RETRY_US = 5000, GATHER_US = 200, AHEAD_ENOUGH = 32 };
-
-void agent_log(struct agent *s, const char *format, ...) {
-    char sentence[MESSAGE_SENTENCE];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    s->ev.log(s->arg, sentence);
-}
 
 void agent_soon(struct agent *s) {
     static const struct timeval now = {0};

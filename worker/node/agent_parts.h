@@ -1,6 +1,7 @@
 /* What the files of the node agent call of each other, agent.c apart, which is above them. Nobody else includes it. */
 #ifndef PPFS_AGENT_PARTS_H
 #define PPFS_AGENT_PARTS_H
+#include "net/printable.h"
 #include "worker/node/agent_internal.h"
 
 /* --- agent_hear.c --- */
@@ -42,7 +43,7 @@ void out_pump(struct client *g); /* sends what waits, a frame of each task in tu
 void out_drop(struct task *t);
 
 /* --- agent_client.c --- */
-void agent_log(struct agent *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define agent_log(s, ...) sentence_tell((s)->ev.log, (s)->arg, __VA_ARGS__)
 void agent_soon(struct agent *s);                     /* `later`, in the next turn of the loop */
 void client_about(struct client *g);                  /* ABOUT is sent */
 void agent_tell_all(struct agent *s);                 /* to all of them */

@@ -1,6 +1,7 @@
 /* What the files of the pool call of each other; pool.c is above them. Nobody else includes it. */
 #ifndef PPFS_POOL_PARTS_H
 #define PPFS_POOL_PARTS_H
+#include "net/printable.h"
 #include "worker/pool/pool_internal.h"
 
 /* --- pool_users.c: which fork servers there are --- */
@@ -72,7 +73,7 @@ void forkserver_kill(struct forkserver *t, uint64_t serial);
 void forkserver_writable(evutil_socket_t fd, short what, void *arg); /* the event of its socket, for a fork server */
 
 /* --- pool_wait.c: accepted work that no worker has --- */
-void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define pool_trouble(p, ...) sentence_tell((p)->ev.trouble, (p)->arg, __VA_ARGS__)
 void wait_close(struct pool *p);
 /* done() follows from the loop, with this end and why. 0 or -ENOMEM. */
 int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o);

@@ -1,7 +1,6 @@
 /* Accepted work that no worker has. It waits for a fork server to start or to make workers, or its end is decided and
  * told from the loop, so that done() never comes from inside a call of the runner. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,17 +12,6 @@ struct refusal { /* accepted work that no worker can do: its done() comes from t
     uint64_t job;
     struct work_outcome outcome;
 };
-
-void pool_trouble(struct pool *p, const char *format, ...) {
-    char sentence[CONTROL_TEXT + 256];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    if (p->ev.trouble)
-        p->ev.trouble(p->arg, sentence);
-}
 
 void wait_tell_refused(struct pool *p) {
     struct refusals now = STAILQ_HEAD_INITIALIZER(now);

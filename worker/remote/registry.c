@@ -10,7 +10,6 @@
 #include "worker/remote/registry_internal.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,17 +17,6 @@
 #include "worker/runner/network.h"
 
 enum { FOUND_TRIES = 5, FOUND_MAX = 1024 /* addresses that discovery has named and that are nobody yet */ };
-
-void registry_log(struct registry *f, const char *format, ...) {
-    char sentence[1024];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    if (f->ev.log)
-        f->ev.log(f->arg, sentence);
-}
 
 /* --- targets ----------------------------------------------------------------------------------------------------- */
 static struct target *target_at(struct registry *f, const char *address) {
@@ -313,7 +301,8 @@ static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
 }
 
 static void on_refused(void *arg, const char *sentence) {
-    registry_log(arg, "%s", sentence);
+    struct registry *f = arg;
+    registry_log(f, "%s", sentence);
 }
 
 static bool is_known(const struct registry *f, const uint8_t id[SESSION_ID]) {

@@ -3,6 +3,7 @@
 #define PPFS_REGISTRY_INTERNAL_H
 #include "net/complaints.h"
 #include "net/peer/discover.h"
+#include "net/printable.h"
 #include "worker/remote/remote_internal.h"
 #include "worker/remote/registry.h"
 #include "worker/runner/redial.h"
@@ -59,7 +60,7 @@ struct registry {
     struct complaints complaints;
 };
 
-void registry_log(struct registry *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define registry_log(f, ...) sentence_tell((f)->ev.log, (f)->arg, __VA_ARGS__)
 
 void registry_member_up(struct member *m); /* it has said what it is, or a name has become free */
 
