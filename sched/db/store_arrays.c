@@ -5,11 +5,6 @@
 
 #include "sched/db/store_sql.h"
 
-int store_array_insert(struct store *st, const struct array_row *a, uid_t uid) {
-    return store_run(st, SQL_ARRAY_INSERT, INTEGER(a->id), INTEGER(a->group), INTEGER(uid), INTEGER(a->first),
-                     INTEGER(a->size), TEXT(a->list));
-}
-
 static int read_one(struct store *st, sqlite3_stmt *from, struct array_row *out) {
     sqlite3_stmt *q;
     int rc = store_row_of(st, from, &q);
@@ -35,14 +30,6 @@ int store_array_with(struct store *st, uint64_t element, struct array_row *out) 
     return read_one(st, store_query(st, SQL_ARRAY_WITH, INTEGER(element)), out);
 }
 
-int store_array_save(struct store *st, const struct array_row *a, enum array_due due) {
-    return store_run(st, SQL_ARRAY_SAVE, INTEGER(a->id), INTEGER(a->next), INTEGER(due));
-}
-
-int store_array_delete(struct store *st, uint64_t id) {
-    return store_run(st, SQL_ARRAY_DELETE, INTEGER(id));
-}
-
 int store_array_next(struct store *st, int64_t *uid, uint64_t *id) {
     sqlite3_stmt *q;
     int rc = store_row_in_turn(st, &q, SQL_ARRAY_NEXT, uid);
@@ -51,26 +38,6 @@ int store_array_next(struct store *st, int64_t *uid, uint64_t *id) {
     *id = (uint64_t)sqlite3_column_int64(q, 1);
     store_end(q);
     return 0;
-}
-
-int store_array_due(struct store *st, uint64_t id) {
-    return store_run(st, SQL_ARRAY_DUE, INTEGER(id));
-}
-
-int store_array_hold(struct store *st, uint64_t id, bool held) {
-    return store_run(st, SQL_ARRAY_HOLD, INTEGER(id), INTEGER(held));
-}
-
-int store_array_lost(struct store *st, uint64_t id, uint64_t group) {
-    return store_run(st, SQL_ARRAY_LOST, INTEGER(id), INTEGER(group));
-}
-
-int store_arrays_wake(struct store *st, uid_t uid) {
-    return store_run(st, SQL_ARRAYS_WAKE, INTEGER(uid));
-}
-
-int store_arrays_wake_all(struct store *st) {
-    return store_run(st, SQL_ARRAYS_WAKE_ALL);
 }
 
 static bool is_one(int rc) {
@@ -91,8 +58,4 @@ int store_array_waiting(struct store *st, uint64_t id, int max) {
 bool store_array_used(struct store *st, uint64_t id) {
     int64_t any;
     return is_one(store_integers(st, &any, 1, SQL_ARRAY_USED, INTEGER(id)));
-}
-
-int store_array_options(struct store *st, uint64_t id, uint64_t of) {
-    return store_run(st, SQL_ARRAY_OPTIONS, INTEGER(id), INTEGER(of));
 }

@@ -36,16 +36,6 @@ int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *b
     return (int64_t)n;
 }
 
-int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *bytes, size_t size) {
-    return store_run(st, SQL_BODY_PUT, INTEGER(body_id(job, b)), INTEGER(size), BLOB(bytes, size),
-                     INTEGER(store_sum(bytes, size)));
-}
-
-int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file,
-                        const struct sums *sums) {
-    return store_run(st, SQL_BODY_PUT_FILE, INTEGER(body_id(job, b)), INTEGER(size), INTEGER(file), store_sums(sums));
-}
-
 int store_body_part(struct store *st, uint64_t job, enum job_body b, uint64_t offset, size_t size, struct part *out) {
     sqlite3_stmt *q;
     *out = (struct part){0};
@@ -58,14 +48,6 @@ int store_body_part(struct store *st, uint64_t job, enum job_body b, uint64_t of
     return rc;
 }
 
-int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size) {
-    return store_run(st, SQL_BODY_RESIZE, INTEGER(body_id(job, b)), INTEGER(size));
-}
-
-int store_body_copy(struct store *st, uint64_t from, uint64_t to) {
-    return store_run(st, SQL_BODY_COPY, INTEGER(body_id(from, BODY_SPEC)), INTEGER(body_id(to, BODY_SPEC)));
-}
-
 int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES],
                      int64_t files[BODIES]) {
     sqlite3_stmt *q = store_query(st, SQL_BODY_FILES, INTEGER(body_id(job, first)), INTEGER(body_id(job, BODIES - 1)));
@@ -75,8 +57,4 @@ int store_body_files(struct store *st, uint64_t job, enum job_body first, enum j
         files[n++] = sqlite3_column_int64(q, 1);
     }
     return rc < 0 ? rc : n;
-}
-
-int store_bodies_delete(struct store *st, uint64_t job, enum job_body first) {
-    return store_run(st, SQL_BODIES_DELETE, INTEGER(body_id(job, first)), INTEGER(body_id(job, BODIES - 1)));
 }

@@ -2,11 +2,6 @@
 
 #include "sched/db/store_sql.h"
 
-int store_control(struct store *st, const struct control *x) {
-    return store_run(st, SQL_CONTROL, INTEGER(x->number), INTEGER(x->uid), INTEGER(x->top), INTEGER(x->what),
-                     INTEGER(x->value));
-}
-
 int store_controlling(struct store *st, int64_t *uid, struct control *out) {
     sqlite3_stmt *q;
     int rc = store_row_in_turn(st, &q, SQL_CONTROLLING, uid);
@@ -21,14 +16,6 @@ int store_controlling(struct store *st, int64_t *uid, struct control *out) {
                             .job = (uint64_t)sqlite3_column_int64(q, 6)};
     store_end(q);
     return 0;
-}
-
-int store_controlled(struct store *st, const struct control *x) {
-    return store_run(st, SQL_CONTROLLED, INTEGER(x->number), INTEGER(x->group), INTEGER(x->job));
-}
-
-int store_controlling_done(struct store *st, uint64_t number) {
-    return store_run(st, SQL_CONTROLLING_DONE, INTEGER(number));
 }
 
 int store_controlling_value(struct store *st, uid_t uid, uint64_t top, int what, int *value) {

@@ -32,10 +32,6 @@ int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on, 
     return rc < 0 ? rc : store_run(st, SQL_DEP_ADD, INTEGER(job), INTEGER(on));
 }
 
-int store_deps_delete(struct store *st, uint64_t job) {
-    return store_run(st, SQL_DEPS_DELETE, INTEGER(job));
-}
-
 int store_dep_move(struct store *st, uint64_t from, uint64_t to) {
     int rc = store_run(st, SQL_DEP_MOVE, INTEGER(from), INTEGER(to));
     return rc < 0 ? rc : store_run(st, SQL_DEP_DELETE_ON, INTEGER(from));
@@ -56,10 +52,6 @@ int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *coun
     return *count ? 0 : -ENOENT;
 }
 
-int store_settle_add(struct store *st, const struct job *on, bool succeeded) {
-    return store_run(st, SQL_SETTLE_ADD, INTEGER(on->id), INTEGER(succeeded), TEXT(on->name), INTEGER(on->uid));
-}
-
 int store_settle_next(struct store *st, int64_t *uid, uint64_t *on, bool *succeeded, char name[JOB_NAME_MAX + 1]) {
     sqlite3_stmt *q;
     int rc = store_row_in_turn(st, &q, SQL_SETTLE_NEXT, uid);
@@ -76,8 +68,4 @@ int store_settle_jobs(struct store *st, uint64_t on, uint64_t *ids, int max) {
     int n = store_column(st, ids, max, SQL_SETTLE_JOBS, INTEGER(on), INTEGER(max));
     int rc = n > 0 ? store_run(st, SQL_SETTLE_TAKE, INTEGER(on), INTEGER(ids[n - 1])) : 0;
     return rc < 0 ? rc : n;
-}
-
-int store_settle_done(struct store *st, uint64_t on) {
-    return store_run(st, SQL_SETTLE_DONE, INTEGER(on));
 }

@@ -87,10 +87,6 @@ int store_group_options(struct store *st, uint64_t id, char **options) {
     return *options ? 0 : -ENOMEM;
 }
 
-int store_group_set_options(struct store *st, uint64_t id, const char *options) {
-    return store_run(st, SQL_GROUP_SET_OPTIONS, INTEGER(id), TEXT(options));
-}
-
 bool store_groups_say(struct store *st, const char *text) {
     int64_t say;
     return store_integers(st, &say, 1, SQL_GROUPS_SAY, TEXT(text)) < 0 || say;
@@ -120,10 +116,6 @@ int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id) {
 
 int store_groups_to_open(struct store *st, uint64_t parent, uint64_t after, uint64_t *ids, int max) {
     return store_column(st, ids, max, SQL_GROUPS_TO_OPEN, INTEGER(parent), INTEGER(after), INTEGER(max));
-}
-
-int store_group_close_below(struct store *st, uint64_t id) {
-    return store_run(st, SQL_GROUP_CLOSE_BELOW, INTEGER(id));
 }
 
 bool store_group_of_others(struct store *st, uint64_t id, uid_t uid) {
@@ -159,18 +151,6 @@ int store_fails_more(struct store *st, uint64_t group, uid_t uid, uint64_t *n) {
     return rc;
 }
 
-int store_fails_less(struct store *st, uint64_t group, uid_t uid) {
-    return store_run(st, SQL_FAILS_LESS, INTEGER(group), INTEGER(uid));
-}
-
-int store_fails_forget(struct store *st, uint64_t group) {
-    return store_run(st, SQL_FAILS_FORGET, INTEGER(group));
-}
-
-int store_give_up(struct store *st, uint64_t group, uid_t uid, const char *why) {
-    return store_run(st, SQL_GIVE_UP, INTEGER(group), INTEGER(uid), TEXT(why));
-}
-
 int store_giving_up(struct store *st, int64_t *uid, struct giving_up *out) {
     sqlite3_stmt *q;
     int rc = store_row_in_turn(st, &q, SQL_GIVING_UP, uid);
@@ -181,10 +161,6 @@ int store_giving_up(struct store *st, int64_t *uid, struct giving_up *out) {
     store_copy(q, 3, out->why, sizeof out->why);
     store_end(q);
     return 0;
-}
-
-int store_gave_up_to(struct store *st, const struct giving_up *g) {
-    return store_run(st, SQL_GAVE_UP_TO, INTEGER(g->uid), INTEGER(g->group), INTEGER(g->at));
 }
 
 int store_gave_up(struct store *st, const struct giving_up *g) {

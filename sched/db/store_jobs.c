@@ -141,14 +141,6 @@ int store_job_texts(struct store *st, uint64_t id, char **options, char **cwd) {
     return rc;
 }
 
-int store_job_set_options(struct store *st, uint64_t id, const char *options) {
-    return store_run(st, SQL_JOB_SET_OPTIONS, INTEGER(id), TEXT(options));
-}
-
-int store_job_set_directory(struct store *st, uint64_t id, const char *cwd) {
-    return store_run(st, SQL_JOB_SET_DIRECTORY, INTEGER(id), TEXT(cwd));
-}
-
 /* --- listing ----------------------------------------------------------------------------------------------------- */
 
 static bool is_listed(unsigned shelves, enum job_shelf shelf) {
@@ -256,10 +248,6 @@ int64_t store_next_due(struct store *st) {
     int64_t due = 0;
     store_integers(st, &due, 1, SQL_NEXT_DUE);
     return due;
-}
-
-int store_due_by(struct store *st, int64_t latest) {
-    return store_run(st, SQL_DUE_BY, INTEGER(latest));
 }
 
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max) {

@@ -2,10 +2,6 @@
 
 #include "sched/db/store_sql.h"
 
-int store_keep(struct store *st, uint64_t job, enum keep by, int64_t at) {
-    return store_run(st, SQL_KEEP, INTEGER(job), INTEGER(by), INTEGER(at));
-}
-
 int store_keep_first(struct store *st, enum keep by, uint64_t *job, int64_t *at) {
     int64_t row[2];
     int rc = store_integers(st, row, 2, SQL_KEEP_FIRST, INTEGER(by));
@@ -14,10 +10,6 @@ int store_keep_first(struct store *st, enum keep by, uint64_t *job, int64_t *at)
     *job = (uint64_t)row[0];
     *at = row[1];
     return 0;
-}
-
-int store_keep_done(struct store *st, uint64_t job) {
-    return store_run(st, SQL_KEEP_DONE, INTEGER(job));
 }
 
 int store_keep_old(struct store *st, uint64_t *job, int max) {

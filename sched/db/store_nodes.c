@@ -5,14 +5,6 @@
 
 #include "sched/db/store_sql.h"
 
-int store_node_put(struct store *st, const char *address, int state, int cpus) {
-    return store_run(st, SQL_NODE_PUT, TEXT(address), INTEGER(state), INTEGER(cpus));
-}
-
-int store_node_delete(struct store *st, const char *address) {
-    return store_run(st, SQL_NODE_DELETE, TEXT(address));
-}
-
 /* address may be NULL. */
 static int read_node(struct store *st, sqlite3_stmt *from, char *address, int *state, int *cpus) {
     sqlite3_stmt *q;
@@ -33,14 +25,6 @@ int store_node_get(struct store *st, const char *address, int *state, int *cpus)
 
 int store_node_next(struct store *st, char address[NODE_NAME_MAX + 1], int *state, int *cpus) {
     return read_node(st, store_query(st, SQL_NODE_NEXT, TEXT(address)), address, state, cpus);
-}
-
-int store_key_put(struct store *st, const char *name, const uint8_t secret[32]) {
-    return store_run(st, SQL_KEY_PUT, TEXT(name), BLOB(secret, 32));
-}
-
-int store_key_delete(struct store *st, const char *name) {
-    return store_run(st, SQL_KEY_DELETE, TEXT(name));
 }
 
 int store_key_next(struct store *st, char name[NODE_NAME_MAX + 1], uint8_t secret[32]) {

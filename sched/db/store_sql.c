@@ -8,6 +8,7 @@
 
 static const char *const texts[SQL_STATEMENTS] = {
 #define STATEMENT(name, text) [SQL_##name] = (text),
+#define WRITE(name, function, parameters, values, text) STATEMENT(name, text)
 #include "sched/db/store_statements.def"
 #undef STATEMENT
 };

@@ -12,7 +12,9 @@
 
 enum sql {
 #define STATEMENT(name, text) SQL_##name,
+#define WRITE(name, function, parameters, values, text) STATEMENT(name, text)
 #include "sched/db/store_statements.def"
+#undef WRITE
 #undef STATEMENT
     SQL_JOB_SAVE, /* eight forms, by the flags of store_job_save */
     SQL_STATEMENTS = SQL_JOB_SAVE + 8

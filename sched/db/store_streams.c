@@ -118,11 +118,6 @@ int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, str
     return rc;
 }
 
-int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r, const struct buffer *answered) {
-    return store_run(st, SQL_STREAM_PUT, INTEGER(job), INTEGER(r->at), INTEGER(r->call), INTEGER(r->line),
-                     INTEGER(r->deaths), INTEGER(r->suspect), BLOB(answered->bytes, answered->size));
-}
-
 int store_stream_delete(struct store *st, uint64_t job) {
     st->stream_ended = true;
     return store_run(st, SQL_STREAM_DELETE, INTEGER(job));
