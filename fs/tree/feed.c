@@ -110,9 +110,7 @@ static void resume(struct fs *fs, const struct handle *x, gid_t gid) {
 
 void feed_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     const struct fuse_ctx *who = fuse_req_ctx(req);
-    int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? -EACCES : 0;
-    if (rc == 0)
-        rc = handle_open(fs, req, fi, fs->now.unique, ino, FEED_ID, HANDLE_LIVE);
+    int rc = handle_open(fs, req, fi, fs->now.unique, ino, FEED_ID, HANDLE_LIVE);
     struct feed *f = rc == 0 ? begin(fs, fi->fh, ino, who->uid, who->gid) : NULL;
     struct handle *x = rc == 0 ? handles_find(fs->handles, fi->fh) : NULL;
     if (x)

@@ -231,10 +231,6 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
 
 void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     enum kind k = ino_kind(ino);
-    if ((fi->flags & O_ACCMODE) != O_RDONLY) {
-        reply_err(fs, req, -EACCES);
-        return;
-    }
     fi->noflush = 1;
     fi->fh = fs->now.unique;
     struct job j;
@@ -372,10 +368,6 @@ static bool open_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size
 }
 
 void info_group_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
-    if ((fi->flags & O_ACCMODE) != O_RDONLY) {
-        reply_err(fs, req, -EACCES);
-        return;
-    }
     fi->noflush = fi->direct_io = fi->nonseekable = 1;
     fi->fh = fs->now.unique;
     wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, open_retry_group, ino, 0, 0, fi);

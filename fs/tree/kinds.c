@@ -17,27 +17,26 @@
 #include "fs/tree/trace.h"
 
 #define ON(shelf) (1u << SHELF_##shelf)
-#define ROOT_FILE(n, t)                                                                                                \
-    { .name = n, .parent = KIND_ROOT, .type = S_IFREG, .attr = root_attr, .text = t }
-#define NODE_FILE(n, ...)                                                                                              \
-    { .name = n, .parent = KIND_NODE, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
-#define NODES_FILE(n, ...)                                                                                             \
-    { .name = n, .parent = KIND_NODES, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
-#define INFO_FILE(n, ...)                                                                                              \
-    { .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .text = info_text, ##__VA_ARGS__ }
+#define DIRECTORY(p, n, ...)                                                                                           \
+    { .name = n, .parent = KIND_##p, .type = S_IFDIR, __VA_ARGS__ }
+#define FILE_IN(p, n, ...)                                                                                             \
+    { .name = n, .parent = KIND_##p, .type = S_IFREG, __VA_ARGS__ }
+#define FEED(begin, more) .open = feed_open, .read = feed_read, .feed_begin = begin, .feed = more
+#define EVENTS FEED(events_begin, events_feed), .ready = feed_ready
+/* the directories that have the groups below jobs/ */
+#define SIDE(n, look, remove, remove_directory, on, of)                                                                \
+    DIRECTORY(ROOT, n, .attr = jobs_dir_attr, .lookup = look, .list = list_group, .unlink = remove,                    \
+              .rmdir = remove_directory, .shelves = on, .leaf = of)
+#define ROOT_FILE(n, t) FILE_IN(ROOT, n, .attr = root_attr, .text = t)
+#define NODE_FILE(n, ...) FILE_IN(NODE, n, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__)
+#define NODES_FILE(n, ...) FILE_IN(NODES, n, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__)
+#define INFO_FILE(n, ...) FILE_IN(INFO_JOB, n, .attr = info_attr, .text = info_text, ##__VA_ARGS__)
+#define INFO_LIVE(n, r) FILE_IN(INFO_JOB, n, .attr = info_attr, .open = info_open, .read = r, .ready = info_ready)
+#define GROUP_WAITS(n)                                                                                                 \
+    FILE_IN(INFO, n, .attr = info_group_attr, .open = info_group_open, .read = info_group_wait,                        \
+            .ready = info_group_ready)
 #define GROUP_CONTROL(n)                                                                                               \
-    {                                                                                                                  \
-        .name = n, .parent = KIND_INFO, .type = S_IFREG, .attr = group_control_attr, .text = group_control_text,       \
-        .set = group_control_set                                                                                       \
-    }
-#define EVENTS                                                                                                         \
-    .type = S_IFREG, .open = feed_open, .read = feed_read, .ready = feed_ready, .feed_begin = events_begin,            \
-    .feed = events_feed
-#define INFO_LIVE(n, r)                                                                                                \
-    {                                                                                                                  \
-        .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .open = info_open, .read = r,          \
-        .ready = info_ready                                                                                            \
-    }
+    FILE_IN(INFO, n, .attr = group_control_attr, .text = group_control_text, .set = group_control_set)
 
 const struct kind_ops kinds[KINDS] = {
     [KIND_ROOT] = {.type = S_IFDIR, .attr = root_attr, .lookup = events_lookup},
@@ -47,114 +46,31 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_STATS_JSON] = ROOT_FILE("stats.json", stats_json),
     [KIND_METRICS] = ROOT_FILE("metrics.prom", stats_metrics),
     [KIND_DASHBOARD] = ROOT_FILE("dashboard.html", dashboard_text),
-    [KIND_EVENTS] = {.name = "events", .parent = KIND_ROOT, .attr = root_attr, EVENTS},
-    [KIND_RUNNING] = {.name = "running",
-                      .parent = KIND_ROOT,
-                      .type = S_IFREG,
-                      .attr = root_attr,
-                      .open = feed_open,
-                      .read = feed_read,
-                      .feed = running_feed},
-    [KIND_TRACE] = {.name = "trace.json",
-                    .parent = KIND_ROOT,
-                    .type = S_IFREG,
-                    .attr = root_attr,
-                    .open = feed_open,
-                    .read = feed_read,
-                    .feed = trace_feed,
-                    .feed_is_dear = true},
+    [KIND_EVENTS] = FILE_IN(ROOT, "events", .attr = root_attr, EVENTS),
+    [KIND_RUNNING] = FILE_IN(ROOT, "running", .attr = root_attr, FEED(NULL, running_feed)),
+    [KIND_TRACE] = FILE_IN(ROOT, "trace.json", .attr = root_attr, FEED(NULL, trace_feed), .feed_is_dear = true),
 
-    [KIND_JOBS] = {.name = "jobs",
-                   .parent = KIND_ROOT,
-                   .type = S_IFDIR,
-                   .attr = jobs_dir_attr,
-                   .lookup = jobs_lookup,
-                   .list = list_group,
-                   .unlink = jobs_unlink,
-                   .rmdir = jobs_rmdir,
-                   .shelves = ON(JOBS),
-                   .leaf = KIND_JOB},
-    [KIND_RESULTS] = {.name = "results",
-                      .parent = KIND_ROOT,
-                      .type = S_IFDIR,
-                      .attr = jobs_dir_attr,
-                      .lookup = results_lookup,
-                      .list = list_group,
-                      .unlink = results_unlink,
-                      .rmdir = jobs_rmdir,
-                      .shelves = ON(RESULTS),
-                      .leaf = KIND_RESULT},
-    [KIND_FAILURES] = {.name = "failures",
-                       .parent = KIND_ROOT,
-                       .type = S_IFDIR,
-                       .attr = jobs_dir_attr,
-                       .lookup = failures_lookup,
-                       .list = list_group,
-                       .unlink = results_unlink,
-                       .rmdir = jobs_rmdir,
-                       .shelves = ON(FAILURES),
-                       .leaf = KIND_FAILURE},
-    [KIND_INFO] = {.name = "info",
-                   .parent = KIND_ROOT,
-                   .type = S_IFDIR,
-                   .attr = jobs_dir_attr,
-                   .lookup = info_lookup,
-                   .list = list_group,
-                   .unlink = info_group_unlink,
-                   .rmdir = info_rmdir,
-                   .shelves = ON(JOBS) | ON(RESULTS) | ON(FAILURES) | ON(GONE),
-                   .leaf = KIND_INFO_JOB},
-    [KIND_GROUP_WAIT] = {.name = ".wait",
-                         .parent = KIND_INFO,
-                         .type = S_IFREG,
-                         .attr = info_group_attr,
-                         .open = info_group_open,
-                         .read = info_group_wait,
-                         .ready = info_group_ready},
-    [KIND_GROUP_OK] = {.name = ".ok",
-                       .parent = KIND_INFO,
-                       .type = S_IFREG,
-                       .attr = info_group_attr,
-                       .open = info_group_open,
-                       .read = info_group_wait,
-                       .ready = info_group_ready},
-    [KIND_GROUP_PROGRESS] = {.name = ".progress",
-                             .parent = KIND_INFO,
-                             .type = S_IFREG,
-                             .attr = info_group_attr,
-                             .text = info_group_progress},
-    [KIND_GROUP_EVENTS] = {.name = ".events", .parent = KIND_INFO, .attr = info_group_attr, EVENTS},
+    [KIND_JOBS] = SIDE("jobs", jobs_lookup, jobs_unlink, jobs_rmdir, ON(JOBS), KIND_JOB),
+    [KIND_RESULTS] = SIDE("results", results_lookup, results_unlink, jobs_rmdir, ON(RESULTS), KIND_RESULT),
+    [KIND_FAILURES] = SIDE("failures", failures_lookup, results_unlink, jobs_rmdir, ON(FAILURES), KIND_FAILURE),
+    [KIND_INFO] = SIDE("info", info_lookup, info_group_unlink, info_rmdir,
+                       ON(JOBS) | ON(RESULTS) | ON(FAILURES) | ON(GONE), KIND_INFO_JOB),
+    [KIND_GROUP_WAIT] = GROUP_WAITS(".wait"),
+    [KIND_GROUP_OK] = GROUP_WAITS(".ok"),
+    [KIND_GROUP_PROGRESS] = FILE_IN(INFO, ".progress", .attr = info_group_attr, .text = info_group_progress),
+    [KIND_GROUP_EVENTS] = FILE_IN(INFO, ".events", .attr = info_group_attr, EVENTS),
     [KIND_GROUP_HOLD] = GROUP_CONTROL(".hold"),
     [KIND_GROUP_PRIORITY] = GROUP_CONTROL(".priority"),
-    [KIND_GROUP_FAILED] = {.name = ".failed",
-                           .parent = KIND_INFO,
-                           .type = S_IFREG,
-                           .attr = failed_attr,
-                           .open = feed_open,
-                           .read = feed_read,
-                           .feed_begin = failed_begin,
-                           .feed = failed_feed},
+    [KIND_GROUP_FAILED] = FILE_IN(INFO, ".failed", .attr = failed_attr, FEED(failed_begin, failed_feed)),
 
-    [KIND_NODES] = {.name = "nodes",
-                    .parent = KIND_ROOT,
-                    .type = S_IFDIR,
-                    .attr = nodes_attr,
-                    .lookup = nodes_lookup,
-                    .list = nodes_list,
-                    .mkdir = nodes_mkdir,
-                    .rmdir = nodes_rmdir},
+    [KIND_NODES] = DIRECTORY(ROOT, "nodes", .attr = nodes_attr, .lookup = nodes_lookup, .list = nodes_list,
+                             .mkdir = nodes_mkdir, .rmdir = nodes_rmdir),
     [KIND_NODES_LISTEN] = NODES_FILE(".listen"),
     [KIND_NODES_DISCOVER] = NODES_FILE(".discover", .set = nodes_set_discover),
-    [KIND_KEYS] = {.name = ".keys",
-                   .parent = KIND_NODES,
-                   .type = S_IFDIR,
-                   .attr = keys_attr,
-                   .lookup = keys_lookup,
-                   .list = keys_list,
-                   .mkdir = keys_mkdir,
-                   .rmdir = keys_rmdir},
+    [KIND_KEYS] = DIRECTORY(NODES, ".keys", .attr = keys_attr, .lookup = keys_lookup, .list = keys_list,
+                            .mkdir = keys_mkdir, .rmdir = keys_rmdir),
     [KIND_KEY] = {.type = S_IFDIR, .attr = keys_attr},
-    [KIND_KEY_TEXT] = {.name = "key", .parent = KIND_KEY, .type = S_IFREG, .attr = keys_attr, .text = keys_text},
+    [KIND_KEY_TEXT] = FILE_IN(KEY, "key", .attr = keys_attr, .text = keys_text),
     [KIND_NODE] = {.type = S_IFDIR, .attr = nodes_attr},
     [KIND_NODE_CPUS] = NODE_FILE("cpus", .set = nodes_set),
     [KIND_NODE_STATE] = NODE_FILE("state", .set = nodes_set),
@@ -185,6 +101,6 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_TIMES] = INFO_FILE("times"),
     [KIND_USAGE] = INFO_FILE("usage"),
     [KIND_PRIORITY] = INFO_FILE("priority", .set = info_set),
-    [KIND_EVENTS_OF] = {.name = "events", .parent = KIND_INFO_JOB, .attr = info_attr, EVENTS},
+    [KIND_EVENTS_OF] = FILE_IN(INFO_JOB, "events", .attr = info_attr, EVENTS),
     [KIND_HOLD] = INFO_FILE("hold", .set = info_set),
 };

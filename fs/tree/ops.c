@@ -1,6 +1,7 @@
 #include "fs/tree/ops.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <string.h>
@@ -120,7 +121,9 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     const struct kind_ops *k = tree_kind(fs, ino);
     if (ino_kind(ino) != KIND_JOB)
         renames_end(fs, fuse_req_ctx(req)->pid);
-    if (k && k->open)
+    if (k && !k->set && ino_kind(ino) != KIND_JOB && (fi->flags & O_ACCMODE) != O_RDONLY)
+        reply_err(fs, req, -EACCES);
+    else if (k && k->open)
         k->open(fs, req, ino, fi);
     else if (k && k->text)
         text_open(fs, req, ino, fi);
