@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int io_write(int fd, const void *bytes, size_t size, int64_t offset) {
@@ -37,4 +39,57 @@ int64_t io_read_text(const char *path, char *buf, size_t size) {
         close(fd);
     buf[n > 0 ? n : 0] = '\0';
     return rc;
+}
+
+int io_send(int fd, const void *bytes, size_t size, const int *fds, unsigned count) {
+    char room[CMSG_SPACE(IO_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec part = {(void *)bytes, size};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (count) {
+        msg.msg_control = room;
+        msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+        *head = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))};
+        memcpy(CMSG_DATA(head), fds, count * sizeof(int));
+    }
+    while (sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+/* Those beyond IO_FDS are closed. */
+static void take_fds(struct msghdr *msg, int fds[IO_FDS]) {
+    unsigned have = 0;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+            if (have < IO_FDS)
+                fds[have++] = fd;
+            else
+                close(fd);
+        }
+    }
+}
+
+ssize_t io_receive(int fd, void *buf, size_t size, int fds[IO_FDS]) {
+    char room[CMSG_SPACE(IO_FDS * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec part = {buf, size};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)};
+    ssize_t n;
+
+    for (unsigned i = 0; i < IO_FDS; i++)
+        fds[i] = -1;
+    do
+        n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    take_fds(&msg, fds);
+    return msg.msg_flags & MSG_TRUNC ? -EMSGSIZE : n;
 }

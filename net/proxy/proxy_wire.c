@@ -56,30 +56,6 @@ static void empty(struct parcels *all) {
 }
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
-static int send_one(const struct proxy_wire *w, const struct proxy_message *m, const int *fds, unsigned fd_count) {
-    union {
-        char bytes[CMSG_SPACE(PROXY_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec part = {(void *)m, sizeof(*m)};
-    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
-    ssize_t n;
-
-    if (fd_count) {
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = &control;
-        msg.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        *c = (struct cmsghdr){
-            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof(int))};
-        memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
-    }
-    do
-        n = sendmsg(w->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : 0;
-}
-
 /* Whether it may be sent later: when there is room, or (*soon) after a moment, as the kernel lacks memory. */
 static bool for_later(int err, bool *soon) {
     *soon = err == -ETOOMANYREFS || err == -ENOBUFS || err == -ENOMEM;
@@ -101,7 +77,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg) {
     bool soon;
 
     while ((p = TAILQ_FIRST(&w->out))) {
-        int err = send_one(w, &p->m, p->fds, parcel_fds(p));
+        int err = io_send(w->fd, &p->m, sizeof(p->m), p->fds, parcel_fds(p));
         if (for_later(err, &soon)) {
             wait_to_send(w, soon);
             return;
@@ -126,7 +102,7 @@ int proxy_wire_send(struct proxy_wire *w, const struct proxy_message *m, const i
     bool soon = false;
     if (w->ended)
         return -EPIPE;
-    int err = TAILQ_EMPTY(&w->out) ? send_one(w, m, fds, fd_count) : -EAGAIN;
+    int err = TAILQ_EMPTY(&w->out) ? io_send(w->fd, m, sizeof(*m), fds, fd_count) : -EAGAIN;
 
     if (!for_later(err, &soon))
         return err;
@@ -152,49 +128,14 @@ bool proxy_wire_ended(const struct proxy_wire *w) {
 }
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
-/* Takes the descriptors of a message; those beyond PROXY_FDS are closed. */
-static void take_fds(struct msghdr *msg, int fds[PROXY_FDS]) {
-    unsigned have = 0;
-
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && i < count; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-            if (have < PROXY_FDS)
-                fds[have++] = fd;
-            else
-                close(fd);
-        }
-    }
-}
-
 /* One message into the queue, without the descriptors for which this process has no room. False: there is none. */
 static bool receive_one(struct proxy_wire *w) {
-    union {
-        char bytes[CMSG_SPACE(PROXY_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
     struct parcel *p = calloc(1, sizeof(*p));
     if (!p)
         return false; /* the socket stays readable */
-    struct iovec part = {&p->m, sizeof(p->m)};
-    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-    ssize_t n;
-
-    for (unsigned i = 0; i < PROXY_FDS; i++)
-        p->fds[i] = -1;
-    do
-        n = recvmsg(w->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN) {
-        parcel_free(p);
-        return false;
-    }
-    if (n >= 0)
-        take_fds(&msg, p->fds);
-    if (n != (ssize_t)sizeof(p->m) || msg.msg_flags & MSG_TRUNC) { /* end of file, or no message of ours */
-        w->ended = true;
+    ssize_t n = io_receive(w->fd, &p->m, sizeof(p->m), p->fds);
+    if (n != (ssize_t)sizeof(p->m)) { /* end of file, or no message of ours */
+        w->ended |= n != -EAGAIN;
         parcel_free(p);
         return false;
     }

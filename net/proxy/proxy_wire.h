@@ -6,10 +6,11 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
+#include "net/io.h"
 #include "net/untrusted/discover_socket.h"
 #include "net/session/session.h"
 
-#define PROXY_FDS 4u
+#define PROXY_FDS IO_FDS
 
 enum proxy_kind {
     /* to the network process; id is chosen by who sends */

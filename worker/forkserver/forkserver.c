@@ -27,6 +27,7 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "net/io.h"
 #include "worker/runner/cgroup.h"
 #include "worker/runner/control.h"
 #include "worker/forkserver/fresh.h"
@@ -154,45 +155,21 @@ static void kill_worker(uint64_t serial) {
             kill(me.guards[i].pid, SIGKILL);
 }
 
-/* Takes the descriptors of a message. Returns how many there were; fds has the first SPAWN_FDS. */
-static int take_fds(struct msghdr *msg, int fds[SPAWN_FDS]) {
-    int count = 0;
-
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        int got = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        for (int i = 0; i < got; i++, count++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof(int), sizeof(fd));
-            if (count < SPAWN_FDS)
-                fds[count] = fd;
-            else
-                close(fd);
-        }
-    }
-    return count;
-}
-
 /* Obeys one message. False when the pool is gone. */
 static bool obey(void) {
     struct control order;
-    char room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] __attribute__((aligned(8)));
-    struct iovec part = {&order, sizeof(order)};
-    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)};
     int fds[SPAWN_FDS];
-    ssize_t n = recvmsg(CONTROL_FD, &msg, MSG_CMSG_CLOEXEC);
+    ssize_t n = io_receive(CONTROL_FD, &order, sizeof(order), fds);
 
-    if (n < 0)
-        return errno == EINTR || errno == EAGAIN;
-    int count = take_fds(&msg, fds);
-    if (n == sizeof(order) && order.kind == CONTROL_SPAWN && count == SPAWN_FDS)
+    if (n == -EAGAIN)
+        return true;
+    if (n == sizeof(order) && order.kind == CONTROL_SPAWN && fds[SPAWN_FDS - 1] >= 0)
         spawn(order.serial, fds);
     else if (n == sizeof(order) && order.kind == CONTROL_KILL)
         kill_worker(order.serial);
-    else if (n)
+    else if (n > 0)
         fprintf(stderr, "ppfs-worker: an order of the pool was not understood\n");
-    for (int i = 0; i < count && i < SPAWN_FDS; i++)
+    for (int i = 0; i < SPAWN_FDS && fds[i] >= 0; i++)
         close(fds[i]);
     return n > 0;
 }

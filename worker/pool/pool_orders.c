@@ -5,33 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "net/clock.h"
+#include "net/io.h"
 #include "worker/pool/pool_parts.h"
 
 enum { ASKED_MAX = 64 /* workers: the rest of its socket is for kills */, WATCH_S = 5 };
-
-/* 0, -EAGAIN: its socket is full, or -errno. */
-static int send_order(struct forkserver *t, const struct control *c, const int *fds) {
-    char room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec part = {(void *)c, sizeof(*c)};
-    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
-
-    if (fds) {
-        msg.msg_control = room;
-        msg.msg_controllen = sizeof(room);
-        struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(SPAWN_FDS * sizeof(int));
-        memcpy(CMSG_DATA(head), fds, SPAWN_FDS * sizeof(int));
-    }
-    while (sendmsg(t->control, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        if (errno != EINTR)
-            return -errno;
-    return 0;
-}
 
 bool forkserver_busy(const struct forkserver *t) {
     return t->asked >= ASKED_MAX || t->kill_count;
@@ -56,7 +35,7 @@ int forkserver_spawn(struct forkserver *t, uint64_t serial, const int fds[SPAWN_
 
     if (t->control < 0)
         return -EPIPE;
-    int err = send_order(t, &c, fds);
+    int err = io_send(t->control, &c, sizeof(c), fds, SPAWN_FDS);
     if (err == -EAGAIN) {
         event_add(t->writable, NULL);
         return -EBUSY;
@@ -73,7 +52,8 @@ int forkserver_spawn(struct forkserver *t, uint64_t serial, const int fds[SPAWN_
 static int kill_order(struct forkserver *t, uint64_t serial) {
     struct control c = {.kind = CONTROL_KILL, .serial = serial};
 
-    return send_order(t, &c, NULL) == -EAGAIN ? -EAGAIN : 0; /* it has died, and its workers with it */
+    return io_send(t->control, &c, sizeof(c), NULL, 0) == -EAGAIN ? -EAGAIN
+                                                                  : 0; /* it has died, and its workers with it */
 }
 
 void forkserver_writable(evutil_socket_t fd, short what, void *arg) {

@@ -14,7 +14,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { CONTROL_FD = 3, CONTROL_TEXT = 400, SPAWN_FDS = 4 };
+#include "net/io.h"
+
+enum { CONTROL_FD = 3, CONTROL_TEXT = 400, SPAWN_FDS = IO_FDS };
 
 #define FORKSERVER_SUID "--suid-jobs" /* last arguments of the fork server: see login.h */
 #define FORKSERVER_GROUPS "--check-groups"
