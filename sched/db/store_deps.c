@@ -42,6 +42,11 @@ bool store_dep_any(struct store *st, uint64_t on) {
     return store_integers(st, &any, 1, SQL_DEP_ANY, INTEGER(on)) == 0;
 }
 
+bool store_dep_many(struct store *st, uint64_t on, int max) {
+    int64_t more;
+    return store_integers(st, &more, 1, SQL_DEP_MANY, INTEGER(on), INTEGER(max)) == 0;
+}
+
 int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *count) {
     int64_t row[2];
     int rc = store_integers(st, row, 2, SQL_DEP_FIRST, INTEGER(job));

@@ -13,6 +13,7 @@ int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on, 
 int store_deps_delete(struct store *st, uint64_t job);            /* job waits for no job any more */
 int store_dep_move(struct store *st, uint64_t from, uint64_t to); /* dependents of from become dependents of to */
 bool store_dep_any(struct store *st, uint64_t on);                /* it has dependents */
+bool store_dep_many(struct store *st, uint64_t on, int max);      /* whether more than so many wait for it */
 int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *count); /* -ENOENT: waits for none */
 int store_settle_add(struct store *st, const struct job *on, bool succeeded);
 /* The next end to settle, of the next user after *uid, in turns; *uid becomes that user. -ENOENT */

@@ -205,8 +205,10 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
     return submit_enqueue(s, r, also_save);
 }
 
+#define MOVED_MAX 10000 /* that wait for one: more could not be told in one turn */
+
 /* The job that has the name now goes: queued or running, it is dropped; ended, its result is, once nobody reads it any
- * more. */
+ * more. Who waits for that name waits for the new job, or where those are too many, hears as of one that was removed. */
 static int take_name(struct sched *s, const struct job *j) {
     struct job_row old;
     int rc = store_job_find(s->store, j->group, j->name, false, &old);
@@ -215,7 +217,7 @@ static int take_name(struct sched *s, const struct job *j) {
     sched_note_successor(s, &old.job, j->id);
     if (job_ended(old.job.state) && s->is_open && s->is_open(s->is_open_arg, old.job.id, false))
         return sched_forget(s, old.job.id, true);
-    if (!job_ended(old.job.state) && s->deps) /* who waits for that name waits for the new job */
+    if (!job_ended(old.job.state) && s->deps && !store_dep_many(s->store, old.job.id, MOVED_MAX))
         rc = store_dep_move(s->store, old.job.id, j->id);
     return rc < 0 ? rc : sched_remove(s, &old);
 }

@@ -278,6 +278,27 @@ static void test_groups_that_open_count_as_unended(void **state) {
     assert_int_equal(unended(0), GROUPS);
 }
 
+/* Who waits for a name waits for its next job, unless they are very many: then they hear in slices that it is gone. */
+static void test_a_name_for_which_very_many_wait_is_written_again(void **state) {
+    static const char held[] = "#!/bin/sh\n#ppfs: hold=1\n", after[] = "#!/bin/sh\n#ppfs: after=a\n";
+    struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0644, .request = 11};
+    struct job draft;
+    uint64_t a = put_in(0, "a", held, sizeof held - 1);
+    for (int many = 0; many < 2; many++) {
+        uint64_t b = put_in(0, many ? "c" : "b", after, sizeof after - 1);
+        int left = 100;
+        turn_of(0);
+        for (uint64_t i = 0; many && i < 10000; i++) /* of jobs that are gone by then */
+            assert_int_equal(store_dep_add(s->store, 1000000 + i, 0, a, &left), 0);
+        assert_int_equal(sched_open_draft(s, a, true, &w, &draft, NULL, NULL), 0);
+        a = draft.id;
+        assert_int_equal(sched_write(s, a, held, sizeof held - 1, 0, NULL, NULL), 0);
+        sched_release(s, a);
+        turn_of(INT32_MAX);
+        assert_int_equal(get(b).state, many ? JOB_FAILED : JOB_WAITING);
+    }
+}
+
 /* What would have to look at very many groups at once is refused; what need not is not. */
 static void test_a_tree_of_very_many_groups_is_moved_only_as_it_is(void **state) {
     char name[32];
@@ -395,8 +416,7 @@ int main(void) {
                                        TEST(test_long_work_is_cut_by_time),
                                        TEST(test_groups_that_open_count_as_unended),
                                        TEST(test_a_tree_of_very_many_groups_is_moved_only_as_it_is),
-                                       TEST(test_groups_that_open_count_as_unended),
-                                       TEST(test_a_tree_of_very_many_groups_is_moved_only_as_it_is),
+                                       TEST(test_a_name_for_which_very_many_wait_is_written_again),
                                        TEST(test_rename_that_is_refused_changes_nothing),
                                        TEST(test_replace_cancel_forget),
                                        TEST(test_options_that_cannot_be_read),
