@@ -1,18 +1,21 @@
 """A client of test_operations.py, in a process of its own: operator_client.py MOUNT HISTORY RUNS NAME SEED STOP
 
 Does all that can be done to jobs, groups and streams of names that are its alone, in an order that the seed chooses, until the
-file STOP appears, and compares each answer with what ppfs(5) lets it be. A name has versions: each time that it is written. The
-first difference is said on standard error, with the last operations of that name, and ends the client with status 1.
+file STOP appears, and compares each answer with what ppfs(5) lets it be. A name has versions: each time that it is written. Now and
+then it kills the daemon itself, in the moment in which its close() or rename() has returned. While the file STOP.rest is there it
+rests between two operations, and has nothing open; its process is then in the directory STOP.resting. The first difference is said on standard error, with the last operations of that name, and ends the client with status 1.
 
 HISTORY gets a line for what the test checks afterwards, against what the jobs wrote to RUNS ("start VERSION NANOSECONDS",
-"end VERSION"):
+"end VERSION", "again VERSION NANOSECONDS" of an attempt that asks for another):
 
     in VERSION            it was taken: close() or rename() returned 0
     after VERSION OTHER   and is to start after that one has ended
     shown VERSION         its result was read, and was right
     over VERSION          from here on it must not start: it was cancelled, written over or forgotten
     again VERSION         it failed and is run once more
+    killed VERSION SINCE  the daemon, just after that was taken
 """
+import contextlib
 import errno
 import json
 import os
@@ -26,7 +29,8 @@ HUNG = 100  # seconds
 ENDED = ("done", "failed", "cancelled")
 LIVE = ("draft", "held", "waiting", "queued", "running")
 DEATHS = re.compile(r"SIGKILL|\bdie|death|gave up")
-KINDS = ("sh", "sh", "sh", "call", "python", "slow", "fails", "held", "after")
+KINDS = ("sh", "sh", "sh", "call", "python", "slow", "fails", "held", "after", "retries")
+KILLS = 0.02  # of what was taken
 
 
 class Wrong(Exception):
@@ -53,11 +57,14 @@ def job_text(kind, version, runs, after=None):
     """The bytes of the job file."""
     log = "echo start %s $(date +%%s%%N) >> %s\n" % (version, runs)
     last = "echo end %s >> %s\necho result %s\n" % (version, runs, version)
-    options = {"held": "#ppfs: hold=1\n", "after": "#ppfs: after=/%s\n" % after}.get(kind, "")
+    options = {"held": "#ppfs: hold=1\n", "after": "#ppfs: after=/%s\n" % after, "retries": "#ppfs: retries=3\n"}.get(kind, "")
     if kind in ("sh", "held", "after"):
         return "#!/bin/sh\n" + options + log + last
     if kind == "slow":
         return "#!/bin/sh\n" + log + "sleep 0.0%d\n" % random.randrange(1, 9) + last
+    if kind == "retries":  # what the first attempt says is never shown
+        again = "mkdir %s.%s && { echo again %s $(date +%%s%%N) >> %s; echo overtaken; exit 3; }\n" % (runs, version, version, runs)
+        return "#!/bin/sh\n" + options + log + again + "echo end %s >> %s\n" % (version, runs)
     if kind == "fails":
         return "#!/bin/sh\n" + log + "echo end %s >> %s\nexit 3\n" % (version, runs)
     code = ("import os, time\nfd = os.open(%r, os.O_WRONLY | os.O_APPEND)\n"
@@ -68,8 +75,8 @@ def job_text(kind, version, runs, after=None):
 
 
 class Operator:
-    def __init__(self, mount, history, runs, name, seed):
-        self.mount, self.runs, self.name = mount, runs, name
+    def __init__(self, mount, history, runs, name, seed, stop):
+        self.mount, self.runs, self.name, self.stop = mount, runs, name, stop
         self.history = os.open(history, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.rng = random.Random(seed)
         self.names = [Name("%s-%d" % (name, i)) for i in range(6)]
@@ -93,6 +100,44 @@ class Operator:
         n.note(what, "" if answer is None else repr(answer)[:80])
         return answer
 
+    def daemon(self):
+        """A descriptor of its process, or None."""
+        try:
+            with open(os.path.join(os.path.dirname(self.mount), "state", "lock")) as f:
+                supervisor = int(f.read())
+            with open("/proc/%d/task/%d/children" % (supervisor, supervisor)) as f:
+                return os.pidfd_open(int(f.read().split()[0]))
+        except (OSError, ValueError, IndexError):
+            return None
+
+    @contextlib.contextmanager
+    def maybe_killed(self, n):
+        """The daemon has no time left for what is done in here: whatever it answered is kept."""
+        victim, since = self.daemon() if self.rng.random() < KILLS else None, time.time_ns()
+        if victim is None:
+            yield
+            return
+        try:
+            yield
+            signal.pidfd_send_signal(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(victim)
+        n.note("killed the daemon")
+        os.stat(os.path.join(self.mount, "jobs"))  # by the next one
+        self.tell("killed", n.path.replace("/", ":"), str(since))
+
+    def rest(self):
+        if os.path.exists(self.stop + ".rest"):
+            signal.alarm(0)
+            here = os.path.join(self.stop + ".resting", str(os.getpid()))
+            os.close(os.open(here, os.O_CREAT | os.O_WRONLY))
+            while os.path.exists(self.stop + ".rest"):
+                time.sleep(0.01)
+            os.unlink(here)
+        signal.alarm(HUNG)
+
     # --- what is written
 
     def put(self, path, text, flags=os.O_TRUNC):
@@ -109,14 +154,14 @@ class Operator:
         n.written += 1
         return "%s.%d" % (n.path.replace("/", ":"), n.written)
 
-    def choose(self, n):
-        kind = self.rng.choice(KINDS)
-        if kind == "after":
-            others = [o for o in self.names if o is not n and o.version and o.kind in ("sh", "slow") and not o.cancelled and not o.behind]
-            if not others:
-                return "sh", None
-            return kind, self.rng.choice(others)
-        return kind, None
+    def first(self):
+        """A job that runs for a while, for another to wait for; nothing else is done to it."""
+        self.groups += 1
+        n = Name("%s-%d" % (self.name, 1000 + self.groups))
+        version = self.next_version(n)
+        self.ask(n, "first", lambda: self.put(self.path("jobs", n), job_text("slow", version, self.runs)))
+        self.taken(n, version, "slow", None, False)
+        return n
 
     def taken(self, n, version, kind, other, renamed):
         if n.version:
@@ -131,24 +176,23 @@ class Operator:
         if n.path.count("/"):
             return
         version = self.next_version(n)
-        kind, other = self.choose(n)
-        if other:  # it would be written over between, or forgotten
-            self.names.remove(other)
-            self.names.append(Name("%s-%d" % (self.name, 1000 + self.groups)))
-            self.groups += 1
-            self.finish(other)
+        kind = self.rng.choice(KINDS)
+        other = self.first() if kind == "after" else None
         text = job_text(kind, version, self.runs, other and other.path)
         way = self.rng.choice(("write", "write", "excl", "rename"))
         if way == "rename":
             draft = os.path.join(self.mount, "jobs", "." + n.path)
             self.ask(n, "draft", lambda: self.put(draft, text))
-            rc = self.ask(n, "rename in", lambda: os.rename(draft, self.path("jobs", n)), errno.ETXTBSY, errno.EEXIST)
+            with self.maybe_killed(n):
+                rc = self.ask(n, "rename in", lambda: os.rename(draft, self.path("jobs", n)), errno.ETXTBSY, errno.EEXIST)
             if rc:
                 os.unlink(draft)
                 self.expect_live(n, "rename in was refused")
         else:
             flags = os.O_EXCL if way == "excl" else os.O_TRUNC
-            rc = self.ask(n, way, lambda: self.put(self.path("jobs", n), text, flags), *((errno.EEXIST, ) if way == "excl" else ()), errno.ETXTBSY)
+            allowed = (errno.ETXTBSY, errno.EEXIST) if way == "excl" else (errno.ETXTBSY, )
+            with self.maybe_killed(n):
+                rc = self.ask(n, way, lambda: self.put(self.path("jobs", n), text, flags), *allowed)
             if rc == errno.ETXTBSY:
                 self.expect_live(n, "it was busy")
             if rc == errno.EEXIST and (not n.version or n.cancelled):
@@ -194,7 +238,7 @@ class Operator:
         if state == "failed" and n.kind != "fails":
             with open(self.path("info", n, "why")) as f:
                 why = f.read()
-            waited = n.behind and n.behind.end != "done" and "not started, because" in why
+            waited = n.behind and "not started, because" in why
             if not (waited or DEATHS.search(why)):
                 raise Wrong("%s (%s) failed: %s" % (n.version, n.kind, why))
 
@@ -219,6 +263,8 @@ class Operator:
             self.tell("shown", n.version)
 
     def result(self, n):
+        if n.kind == "retries":
+            return b""
         text = "result %s" % n.version
         return ((json.dumps(text) if n.kind == "call" else text) + "\n").encode()
 
@@ -313,7 +359,8 @@ class Operator:
             one.new = self.next_version(one)
             one.kind = self.rng.choice(("sh", "call", "python", "slow", "fails"))
             self.put(os.path.join(draft, os.path.basename(one.path)), job_text(one.kind, one.new, self.runs))
-        self.ask(n, "batch", lambda: os.rename(draft, os.path.join(self.mount, "jobs", group)))
+        with self.maybe_killed(n):
+            self.ask(n, "batch", lambda: os.rename(draft, os.path.join(self.mount, "jobs", group)))
         for one in inside:
             self.taken(one, one.new, one.kind, None, False)
         if self.rng.random() < 0.3:
@@ -360,30 +407,57 @@ class Operator:
                 if kind == "options":
                     body["priority"] = 1
                 lines.append((json.dumps(body), json.dumps("result %s" % one.version)))
-        path = os.path.join(self.mount, "jobs", s.path)
+        path, seen = os.path.join(self.mount, "jobs", s.path), bytearray()
         with open(path, "w", buffering=1) as f:
             for one, (line, _) in zip(calls, lines):
                 self.ask(s, "line", lambda line=line: (f.write(line + "\n"), f.flush())[0])
                 self.tell("in", one.version)
-                if self.rng.random() < 0.1:
+                if self.rng.random() < 0.2:
                     time.sleep(0.01)
+                    self.follow(s, seen, calls, lines)
             if self.rng.random() < 0.2:
                 self.ask(s, "cancel stream", lambda: os.unlink(path), errno.ENOENT)
                 for one in calls:
                     self.tell("over", one.version)
-                lines = None
-        if lines is None:
-            return
-        answers = self.ask(s, "read stream", lambda: open(os.path.join(self.mount, "results", s.path)).read().splitlines())
-        if len(answers) != count:
-            raise Wrong("%s has %d answers of %d" % (s.path, len(answers), count))
-        for one, answer, (_, wanted) in zip(calls, answers, lines):
+                return
+        self.follow(s, seen, calls, lines)
+        self.rest()
+        whole = self.ask(s, "read stream", lambda: open(os.path.join(self.mount, "results", s.path), "rb").read())
+        if not whole.startswith(seen):
+            raise Wrong("%s has another answer than was shown: %r, %r" % (s.path, bytes(seen), whole))
+        self.answers(s, whole[whole[:len(seen)].rfind(b"\n") + 1:], seen.count(b"\n"), calls, lines)
+        if whole.count(b"\n") != count:
+            raise Wrong("%s has %d answers of %d" % (s.path, whole.count(b"\n"), count))
+
+    def follow(self, s, seen, calls, lines):
+        """Reads what has been answered since."""
+        def act():
+            text, fd = b"", os.open(os.path.join(self.mount, "results", s.path), os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                while piece := os.read(fd, 100_000):
+                    text += piece
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(fd)
+            return text
+
+        text, before = self.ask(s, "follow", act, errno.EAGAIN), seen.count(b"\n")
+        if text != errno.EAGAIN:
+            if not text.startswith(seen):
+                raise Wrong("%s has another answer than was shown: %r, %r" % (s.path, bytes(seen), text))
+            begun = seen.rfind(b"\n") + 1
+            seen[:] = text
+            self.answers(s, text[begun:text.rfind(b"\n") + 1], before, calls, lines)
+
+    def answers(self, s, text, first, calls, lines):
+        for one, answer, (_, wanted) in zip(calls[first:], text.decode().splitlines(), lines[first:]):
             if answer == wanted:
                 self.tell("shown", one.version)
             elif not ('"error"' in answer and DEATHS.search(answer)):
                 raise Wrong("%s was answered by %s" % (one.version, answer))
 
-    def run(self, stop):
+    def run(self):
         acts = [self.submit] * 6 + [self.read] * 3 + [self.cancel, self.cancel, self.wait, self.state, self.forget, self.forget,
                                                       self.control, self.control, self.control, self.again, self.batch, self.stream]
         n = None
@@ -393,9 +467,9 @@ class Operator:
 
         signal.signal(signal.SIGALRM, hung)
         try:
-            while not os.path.exists(stop):
+            while not os.path.exists(self.stop):
                 n, act = self.rng.choice(self.names), self.rng.choice(acts)
-                signal.alarm(HUNG)
+                self.rest()
                 act(n)
                 if self.rng.random() < 0.5:
                     self.state(n)
@@ -407,4 +481,4 @@ class Operator:
 
 
 if __name__ == "__main__":
-    Operator(*sys.argv[1:5], int(sys.argv[5])).run(sys.argv[6])
+    Operator(*sys.argv[1:5], int(sys.argv[5]), sys.argv[6]).run()

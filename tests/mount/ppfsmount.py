@@ -190,7 +190,20 @@ class Mount:
         try:
             wait_until(lambda: not self.marked(), "every process to end after unmounting", 20)
         except AssertionError as e:
-            raise AssertionError("%s; left are:\n%s" % (e, "\n".join(map(describe, self.marked())))) from None
+            raise AssertionError("%s; left are:\n%s\ncopies of the mount: %s" % (
+                e, "\n".join(map(describe, self.marked())), self.copies())) from None
+
+    def copies(self):
+        """Who has the mount in a mount namespace of his own, where it outlives fusermount3 -u: [what /proc says of him]"""
+        here = os.readlink("/proc/self/ns/mnt")
+        found = []
+        for pid in parents():
+            try:
+                if os.readlink("/proc/%d/ns/mnt" % pid) != here and str(self.mnt) in text_of("/proc/%d/mountinfo" % pid):
+                    found.append(describe(pid))
+            except OSError:
+                continue
+        return found
 
     def finish(self):
         """What every test ends with. Raises when the mount is not as it should be; cleans up in any case."""
