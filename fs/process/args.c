@@ -40,6 +40,7 @@ void args_help(void) {
         "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
         "  --trace             log each transition of a job, host, lease, ...; SIGUSR2 turns it on and off\n"
         "  --check DIR         print what is wrong with the state directory of an unmounted ppfs, and mount nothing\n"
+        "  --salvage OLD NEW   make the state directory NEW of what is whole in a damaged one, print what is not\n"
         "  --help --version");
 }
 
@@ -230,23 +231,15 @@ static bool is_directory(const char *path) {
 
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"state", required_argument, NULL, 's'},
-        {"cpus", required_argument, NULL, 'c'},
-        {"python", required_argument, NULL, 'p'},
-        {"sync", required_argument, NULL, 'y'},
-        {"listen", required_argument, NULL, 'l'},
-        {"key", required_argument, NULL, 'k'},
-        {"silence", required_argument, NULL, 'i'},
-        {"node-user", required_argument, NULL, 'n'},
-        {"resource", required_argument, NULL, 'r'},
-        {"quota", required_argument, NULL, 'q'},
-        {"suid-jobs", no_argument, NULL, 'u'},
-        {"trace", no_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {"check", required_argument, NULL, 'C'},
-        {"keep", required_argument, NULL, 'e'},
-        {NULL, 0, NULL, 0},
+        {"state", required_argument, NULL, 's'},    {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},   {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},   {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},  {"node-user", required_argument, NULL, 'n'},
+        {"resource", required_argument, NULL, 'r'}, {"quota", required_argument, NULL, 'q'},
+        {"suid-jobs", no_argument, NULL, 'u'},      {"trace", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},           {"version", no_argument, NULL, 'V'},
+        {"check", required_argument, NULL, 'C'},    {"salvage", required_argument, NULL, 'S'},
+        {"keep", required_argument, NULL, 'e'},     {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {
         ['s'] = "state", ['c'] = "cpus",     ['p'] = "python", ['y'] = "sync",      ['l'] = "listen",
@@ -265,6 +258,8 @@ int args_read(struct args *a, int argc, char **argv) {
             a->version = true;
         else if (c == 'C')
             rc = set_string(&a->check, optarg);
+        else if (c == 'S')
+            rc = set_string(&a->salvage[0], optarg);
         else if (c == 'o') {
             has_options = true;
             rc = mount_options(a, optarg);
@@ -276,6 +271,11 @@ int args_read(struct args *a, int argc, char **argv) {
     int left = argc - optind;
     if (a->check) {
         rc = left ? wrong("--check examines one state directory, and '%s' is one argument too many", argv[optind]) : 0;
+        goto out;
+    }
+    if (a->salvage[0]) {
+        rc = left == 1 ? set_string(&a->salvage[1], argv[optind])
+                       : wrong("%s", "--salvage needs two directories: OLD NEW");
         goto out;
     }
     /* mount(8) gives -o, and the source in fstab first. */
@@ -296,6 +296,8 @@ out:
 
 void args_free(struct args *a) {
     free(a->check);
+    free(a->salvage[0]);
+    free(a->salvage[1]);
     free(a->state);
     free(a->python);
     free(a->key);

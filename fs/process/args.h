@@ -21,6 +21,7 @@ struct args {
     char *node_users;    /* lines NAME=UID; NULL: none */
     char *quota;         /* NULL: the defaults */
     char *check;         /* a state directory to examine, instead of mounting; else NULL */
+    char *salvage[2];    /* a damaged one, and a new one for what is whole in it; else NULL */
     char *mountpoint;    /* as given */
     char *mount_options; /* for FUSE, "a,b=c"; NULL: none */
 };

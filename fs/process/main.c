@@ -20,7 +20,7 @@
 #include "net/clock.h"
 #include "net/descriptors.h"
 #include "net/trusted.h"
-#include "sched/db/store_examine.h"
+#include "sched/db/store_salvage.h"
 #include "worker/runner/pyenv.h"
 #include "worker/runner/where.h"
 
@@ -165,6 +165,20 @@ static int check(const char *dir) {
     return fflush(stdout) != 0 || rc != 0;
 }
 
+/* Exit status 0: all of it was whole; 1: something stays behind; 2: there is no new directory. */
+static int salvage(char *const dirs[2]) {
+    int rc = store_salvage(dirs[0], dirs[1], print_line, stdout);
+    if (rc == -EBUSY)
+        fprintf(stderr, "ppfs: %s is in use by a ppfs: unmount that first\n", dirs[0]);
+    else if (rc == -ENOTEMPTY)
+        fprintf(stderr, "ppfs: %s is not empty: name a directory that is not there\n", dirs[1]);
+    else if (rc == -EPROTO)
+        fprintf(stderr, "ppfs: the database in %s is that of another version of ppfs: use that version\n", dirs[0]);
+    else if (rc < 0)
+        fprintf(stderr, "ppfs: %s could not be salvaged into %s: %s\n", dirs[0], dirs[1], strerror(-rc));
+    return fflush(stdout) != 0 || rc < 0 ? 2 : rc > 0;
+}
+
 int main(int argc, char **argv) {
     struct args a;
     int status = 0;
@@ -178,6 +192,8 @@ int main(int argc, char **argv) {
         puts("ppfs " PPFS_VERSION);
     else if (a.check)
         status = check(a.check);
+    else if (a.salvage[0])
+        status = salvage(a.salvage);
     else
         status = run(&a);
     args_free(&a);

@@ -19,13 +19,16 @@
 struct examination {
     sqlite3 *db;
     const char *dir;
-    examine_told *told;
+    examine_found *told;
     void *arg;
     unsigned found;
 };
 
-static void found(struct examination *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void found(struct examination *e, const char *format, ...) {
+#define NOBODY false, 0
+
+static void found(struct examination *e, bool group, int64_t id, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+static void found(struct examination *e, bool group, int64_t id, const char *format, ...) {
     char line[1024];
     va_list args;
     if (e->found++ >= FOUND_MAX)
@@ -36,19 +39,19 @@ static void found(struct examination *e, const char *format, ...) {
     for (char *c = line; (c = strchr(c, '\n'));)
         *c = ' ';
     printable(line, sizeof line);
-    e->told(e->arg, line);
+    e->told(e->arg, line, group, id);
 }
 
-/* Each row is a sentence. Missing tables and columns are told elsewhere, once. */
-static void rows(struct examination *e, const char *text) {
+/* Each row is a sentence, and the number of a job, or of a directory. Missing tables and columns are told elsewhere, once. */
+static void rows(struct examination *e, bool group, const char *text) {
     sqlite3_stmt *q = NULL;
     int rc = sqlite3_prepare_v2(e->db, text, -1, &q, NULL);
     while (rc == SQLITE_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-        found(e, "%s", (const char *)sqlite3_column_text(q, 0));
+        found(e, group, sqlite3_column_int64(q, 1), "%s", (const char *)sqlite3_column_text(q, 0));
         rc = e->found > FOUND_MAX ? SQLITE_DONE : SQLITE_OK;
     }
     if (rc != SQLITE_DONE && rc != SQLITE_OK && rc != SQLITE_ERROR)
-        found(e, "ppfs.db cannot be read: %s", sqlite3_errmsg(e->db));
+        found(e, NOBODY, "ppfs.db cannot be read: %s", sqlite3_errmsg(e->db));
     sqlite3_finalize(q);
 }
 
@@ -65,11 +68,11 @@ static void examine_schema(struct examination *e) {
             sqlite3_bind_value(there, 1, sqlite3_column_value(names, 0));
             sqlite3_bind_value(there, 2, sqlite3_column_value(names, 1));
             if (sqlite3_step(there) != SQLITE_ROW)
-                found(e, "%s %s is missing", sqlite3_column_text(names, 0), sqlite3_column_text(names, 1));
+                found(e, NOBODY, "%s %s is missing", sqlite3_column_text(names, 0), sqlite3_column_text(names, 1));
             sqlite3_reset(there);
         }
     else
-        found(e, "ppfs.db cannot be examined: %s", sqlite3_errmsg(there || !names ? e->db : model));
+        found(e, NOBODY, "ppfs.db cannot be examined: %s", sqlite3_errmsg(there || !names ? e->db : model));
     sqlite3_finalize(names);
     sqlite3_finalize(there);
     sqlite3_close(model);
@@ -105,11 +108,11 @@ static void examine_file(struct examination *e, int64_t id, int64_t start, int64
     struct stat st;
     snprintf(path, sizeof path, "%s/spool/%" PRId64 "-%d-%" PRId64, e->dir, id / BODIES, (int)(id % BODIES), file);
     if (stat(path, &st) < 0)
-        found(e, "the %s of job %" PRId64 " is missing: %s", body_name(id), id / BODIES, path);
+        found(e, false, id / BODIES, "the %s of job %" PRId64 " is missing: %s", body_name(id), id / BODIES, path);
     else if (st.st_size < start + size)
-        found(e, "the %s of job %" PRId64 " is cut: %s", body_name(id), id / BODIES, path);
+        found(e, false, id / BODIES, "the %s of job %" PRId64 " is cut: %s", body_name(id), id / BODIES, path);
     else if (sums && check_file(path, (uint64_t)start, (uint64_t)size, sums, sums_size))
-        found(e, "the %s of job %" PRId64 " is damaged: %s", body_name(id), id / BODIES, path);
+        found(e, false, id / BODIES, "the %s of job %" PRId64 " is damaged: %s", body_name(id), id / BODIES, path);
 }
 
 static void examine_bytes(struct examination *e, const char *text) {
@@ -129,29 +132,37 @@ static void examine_bytes(struct examination *e, const char *text) {
         }
         if (file == 0 && ((int64_t)have != size || (sqlite3_column_type(q, 4) != SQLITE_NULL &&
                                                     sqlite3_column_int64(q, 4) != store_sum(data, have))))
-            found(e, "the %s of job %" PRId64 " is damaged", body_name(id), id / BODIES);
+            found(e, false, id / BODIES, "the %s of job %" PRId64 " is damaged", body_name(id), id / BODIES);
     }
     sqlite3_finalize(q);
 }
 
 static void examine_rows(struct examination *e) {
-    rows(e, "SELECT printf('job %d (%s) is in state %d, which there is not', id, name, state) FROM jobs"
-            " WHERE typeof(state)<>'integer' OR state NOT BETWEEN 0 AND 7");
-    rows(e, "SELECT printf('job %d (%s) is listed in %d, which there is not', id, name, shelf) FROM jobs"
-            " WHERE typeof(shelf)<>'integer' OR shelf NOT BETWEEN 0 AND 5");
-    rows(e, "SELECT printf('job %d is named %s, which is no name', id, quote(name)) FROM jobs"
-            " WHERE shelf<>5 AND (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
-    rows(e, "SELECT printf('group %d is named %s, which is no name', id, quote(name)) FROM groups WHERE id<>0 AND"
-            " (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
-    rows(e, "SELECT printf('job %d (%s) is in group %d, which there is not', id, name, grp) FROM jobs"
-            " WHERE shelf<>5 AND grp NOT IN (SELECT id FROM groups)");
-    rows(e, "WITH RECURSIVE below(id) AS (SELECT 0 UNION SELECT groups.id FROM groups JOIN below ON parent=below.id)"
-            " SELECT printf('group %d (%s) is in no directory', id, name) FROM groups"
-            " WHERE id NOT IN (SELECT id FROM below)");
-    rows(e, "SELECT printf('job %d (%s) is a call of stream %d, which there is not', id, name, stream) FROM jobs"
-            " WHERE shelf=5 AND array<>id AND stream NOT IN (SELECT id FROM jobs)");
-    rows(e, "SELECT printf('job %d (%s) is an element of array %d, which there is not', id, name, array) FROM jobs"
-            " WHERE array NOT IN (0, id) AND array NOT IN (SELECT arrays.id FROM arrays JOIN jobs USING(id))");
+    rows(e, false,
+         "SELECT printf('job %d (%s) is in state %d, which there is not', id, name, state), id FROM jobs"
+         " WHERE typeof(state)<>'integer' OR state NOT BETWEEN 0 AND 7");
+    rows(e, false,
+         "SELECT printf('job %d (%s) is listed in %d, which there is not', id, name, shelf), id FROM jobs"
+         " WHERE typeof(shelf)<>'integer' OR shelf NOT BETWEEN 0 AND 5");
+    rows(e, false,
+         "SELECT printf('job %d is named %s, which is no name', id, quote(name)), id FROM jobs"
+         " WHERE shelf<>5 AND (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
+    rows(e, true,
+         "SELECT printf('group %d is named %s, which is no name', id, quote(name)), id FROM groups WHERE id<>0 AND"
+         " (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
+    rows(e, false,
+         "SELECT printf('job %d (%s) is in group %d, which there is not', id, name, grp), id FROM jobs"
+         " WHERE shelf<>5 AND grp NOT IN (SELECT id FROM groups)");
+    rows(e, true,
+         "WITH RECURSIVE below(id) AS (SELECT 0 UNION SELECT groups.id FROM groups JOIN below ON parent=below.id)"
+         " SELECT printf('group %d (%s) is in no directory', id, name), id FROM groups"
+         " WHERE id NOT IN (SELECT id FROM below)");
+    rows(e, false,
+         "SELECT printf('job %d (%s) is a call of stream %d, which there is not', id, name, stream), id FROM jobs"
+         " WHERE shelf=5 AND array<>id AND stream NOT IN (SELECT id FROM jobs)");
+    rows(e, false,
+         "SELECT printf('job %d (%s) is an element of array %d, which there is not', id, name, array), id FROM jobs"
+         " WHERE array NOT IN (0, id) AND array NOT IN (SELECT arrays.id FROM arrays JOIN jobs USING(id))");
     examine_bytes(e, "SELECT id, size, file, data, sum, 0 FROM bodies");
     examine_bytes(e, "SELECT log, CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END, 0, data, sum, start"
                      " FROM logs WHERE typeof(data)<>'integer' OR log NOT IN (SELECT log FROM trash)");
@@ -163,36 +174,61 @@ static void examine(struct examination *e) {
     if (sqlite3_prepare_v2(e->db, "PRAGMA user_version", -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
         version = sqlite3_column_int(q, 0);
     if (version < 0)
-        found(e, "ppfs.db cannot be read: %s", sqlite3_errmsg(e->db));
+        found(e, NOBODY, "ppfs.db cannot be read: %s", sqlite3_errmsg(e->db));
     sqlite3_finalize(q);
     if (version < 0)
         return;
     if (version != ours) {
-        found(e, "ppfs.db was written by %s ppfs (schema %d, this one has %d): %s",
+        found(e, NOBODY, "ppfs.db was written by %s ppfs (schema %d, this one has %d): %s",
               version > ours ? "a newer" : "an older", version, ours,
               version > ours ? "examine it with that version" : "mount it once, then examine it");
         return;
     }
-    rows(e,
-         "SELECT printf('ppfs.db: %s', integrity_check) FROM pragma_integrity_check(100) WHERE integrity_check<>'ok'");
+    rows(e, false,
+         "SELECT printf('ppfs.db: %s', integrity_check), 0 FROM pragma_integrity_check(100) WHERE "
+         "integrity_check<>'ok'");
     examine_schema(e);
     examine_rows(e);
 }
 
-int store_examine(const char *dir, examine_told *told, void *arg) {
-    struct examination e = {.dir = dir, .told = told, .arg = arg};
+void store_examine_each(sqlite3 *db, const char *sql, bool group, examine_found *told, void *arg) {
+    rows(&(struct examination){.db = db, .told = told, .arg = arg}, group, sql);
+}
+
+void store_examine_rows(sqlite3 *db, const char *dir, examine_found *told, void *arg) {
+    examine_rows(&(struct examination){.db = db, .dir = dir, .told = told, .arg = arg});
+}
+
+int store_examine_open(const char *dir, sqlite3 **db, int *lock) {
     char path[4096];
     snprintf(path, sizeof path, "%s/lock", dir);
-    int lock = open(path, O_RDONLY | O_CLOEXEC);
-    if (lock >= 0 && flock(lock, LOCK_SH | LOCK_NB) < 0) {
-        close(lock);
+    *lock = open(path, O_RDONLY | O_CLOEXEC);
+    if (*lock >= 0 && flock(*lock, LOCK_SH | LOCK_NB) < 0)
         return -EBUSY;
-    }
     snprintf(path, sizeof path, "%s/ppfs.db", dir);
-    int rc = access(path, R_OK) < 0 ? -errno : 0;
-    if (rc == 0 && sqlite3_open_v2(path, &e.db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK)
-        found(&e, "ppfs.db cannot be opened: %s", sqlite3_errmsg(e.db));
-    else if (rc == 0)
+    if (access(path, R_OK) < 0)
+        return -errno;
+    return sqlite3_open_v2(path, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, NULL) == SQLITE_OK ? 0 : -EIO;
+}
+
+struct teller {
+    examine_told *told;
+    void *arg;
+};
+
+static void tell(void *arg, const char *line, bool group, int64_t id) {
+    const struct teller *t = arg;
+    t->told(t->arg, line);
+}
+
+int store_examine(const char *dir, examine_told *told, void *arg) {
+    struct teller to = {told, arg};
+    struct examination e = {.dir = dir, .told = tell, .arg = &to};
+    int lock, rc = store_examine_open(dir, &e.db, &lock);
+    if (rc == -EIO && e.db) {
+        found(&e, NOBODY, "ppfs.db cannot be opened: %s", sqlite3_errmsg(e.db));
+        rc = 0;
+    } else if (rc == 0)
         examine(&e);
     sqlite3_close(e.db);
     if (lock >= 0)

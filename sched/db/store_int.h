@@ -83,5 +83,15 @@ bool store_finds_no_room(const struct store *st, int rc); /* rc: -errno of the f
 int store_schema_version(void);
 bool store_schema(sqlite3 *db); /* makes the newest in an empty database; false: no memory */
 
+/* Something that is wrong in a job, or in a directory (group); id 0: in the whole. */
+typedef void examine_found(void *arg, const char *line, bool group, int64_t id);
+/* Rows that no ppfs writes, and bytes, which are in that state directory, that are not those of their checksum. */
+void store_examine_rows(sqlite3 *db, const char *dir, examine_found *found, void *arg);
+/* Rows of a query: a sentence and a number. */
+void store_examine_each(sqlite3 *db, const char *sql, bool group, examine_found *found, void *arg);
+/* Opens the database for reading, and holds the lock, -1 where there is none; both are the caller's, also after an error. 0,
+ * -EBUSY a ppfs uses it, -ENOENT, -EIO. */
+int store_examine_open(const char *dir, sqlite3 **db, int *lock);
+
 void store_check_allow(void); /* store_check runs again, after store_check_stop */
 #endif

@@ -1,19 +1,22 @@
 """A state directory that was damaged while nothing was mounted: EIO or one clear line, never a hang, never a wrong result;
 and `ppfs --check` says what is wrong.
 
-PPFS_SEED replays the choices of a run.
+PPFS_SEED replays the choices of a run, PPFS_ROUNDS says how many states get bits flipped anywhere (6).
 """
 import errno
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import time
 
+import ppfsmount
 import pytest
 from ppfsmount import PPFS, SLOW, database_of, text_of
 
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
+FLIPS = int(os.environ.get("PPFS_ROUNDS", 6))  # states with bits that are flipped anywhere
 ENDED = {"done", "failed", "cancelled"}
 
 
@@ -22,6 +25,19 @@ def check(m):
     p = subprocess.run([str(PPFS), "--check", str(m.statedir)], capture_output=True, text=True, timeout=60 * SLOW)
     assert not p.stderr and p.returncode == (1 if p.stdout else 0), p
     return p.stdout.splitlines()
+
+
+def salvage(m):
+    """(exit status, the lines that --salvage prints); what it makes takes the place of the state, which is damaged.N then."""
+    new = m.statedir.parent / "new"
+    shutil.rmtree(new, ignore_errors=True)
+    p = subprocess.run([str(PPFS), "--salvage", str(m.statedir), str(new)], capture_output=True, text=True, timeout=60 * SLOW)
+    assert p.returncode in (0, 1) and not p.stderr and (p.returncode == 1) == bool(p.stdout), p
+    old = m.statedir.parent / ("damaged.%d" % len(list(m.statedir.parent.glob("damaged.*"))))
+    m.statedir.rename(old)
+    new.rename(m.statedir)
+    assert check(m) == []
+    return p.returncode, p.stdout.splitlines()
 
 
 def change(m, *statements):
@@ -68,6 +84,12 @@ def state(m):
     return m
 
 
+def goes_on(m):
+    """What is not damaged does; the root's .options holds jobs."""
+    m.put("new", "#!/bin/sh\n#ppfs: hold=0\necho new\n")
+    assert m.result("new") == b"new\n"
+
+
 def test_a_flipped_bit_is_never_shown(state):
     print("PPFS_SEED=%d" % SEED)
     m, rng = state, random.Random(SEED)
@@ -90,8 +112,7 @@ def test_a_flipped_bit_is_never_shown(state):
         assert (None in found) == (name in hit or name == "s.jsonl"), (name, found)
         if name in hit:
             assert "is damaged on the disk" in m.why(name)
-    m.put("new", "#!/bin/sh\n#ppfs: hold=0\necho new\n")
-    assert m.result("new") == b"new\n"  # the others go on
+    goes_on(m)
 
 
 def test_a_job_does_not_start_from_a_damaged_file(state):
@@ -229,3 +250,93 @@ def test_what_cannot_be_examined(m):
     assert p.returncode == 1 and p.stderr.count("\n") == 1 and "/nonexistent" in p.stderr
     p = subprocess.run([str(PPFS), "--check", str(m.statedir), "x"], capture_output=True, text=True, timeout=60 * SLOW)
     assert p.returncode == 2 and p.stderr.count("\n") == 1
+
+
+# --- what is whole in it ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_whole_is_brought_over(state):
+    m = state
+    status, lines = salvage(m)
+    assert (status, lines) == (0, [])
+    m.start()
+    for name, wanted in m.wanted.items():
+        assert m.result(name) == wanted
+    assert (m.info / "G" / ".wait").read_text() == "done 20 failed 0\n"
+    (m.info / "held" / "hold").write_text("0")
+    assert m.result("held") == b"held\n"
+    goes_on(m)
+
+
+def test_what_is_damaged_stays_behind_and_is_named(state):
+    m, rng = state, random.Random(SEED)
+    hit = {"G/j3", "G/j7", "held"}
+    for name in hit:
+        assert flip(m, "bodies", rng, m.ids[os.path.basename(name)])
+    change(m, "UPDATE jobs SET state=77 WHERE name='j1'", "UPDATE jobs SET name='a/b' WHERE name='j2'")
+    status, lines = salvage(m)
+    assert status == 1 and len(lines) == 5 and all(line.startswith("left out: ") for line in lines), lines
+    m.start()
+    for name, wanted in m.wanted.items():
+        if name in hit or name in ("G/j1", "G/j2"):
+            assert not (m.info / name).exists()
+        else:
+            assert m.result(name) == wanted
+    assert (m.info / "G" / ".wait").read_text() == "done 16 failed 0\n"
+    goes_on(m)
+
+
+def test_who_waits_for_what_stays_behind_fails(m):
+    m.put("first", "#!/bin/sh\n#ppfs: hold=1\necho first\n")
+    m.put("second", "#!/bin/sh\n#ppfs: after=first\necho second\n")
+    assert m.state("second") == "waiting"
+    m.unmount()
+    change(m, "UPDATE bodies SET data=x'00' WHERE id=(SELECT id*8 FROM jobs WHERE name='first')")
+    status, lines = salvage(m)
+    assert status == 1 and len(lines) == 1
+    m.start()
+    assert "did not succeed" in m.failed("second")
+
+
+@pytest.mark.limit(60 + 10 * FLIPS)
+def test_bits_flipped_anywhere(state):
+    """One, or many, or a page that is gone, anywhere in the database: whatever is shown after salvage is right, and one that cannot be salvaged is said to be."""
+    print("PPFS_SEED=%d" % SEED)
+    m, rng = state, random.Random(SEED)
+    with sqlite3.connect(database_of(m.statedir)) as db:
+        assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    db.close()
+    whole = (m.statedir / "ppfs.db").read_bytes()
+    shown = left = 0
+    for n in range(FLIPS):
+        data = bytearray(whole)
+        if rng.random() < 0.3:
+            page = rng.randrange(1, len(data) // 1024) * 1024
+            data[page:page + 1024] = bytes(1024)
+        for _ in range(rng.choice((0, 1, 3, 20))):
+            data[rng.randrange(100, len(data))] ^= 1 << rng.randrange(8)
+        (m.statedir / "ppfs.db").write_bytes(data)
+        new = m.statedir.parent / "new"
+        shutil.rmtree(new, ignore_errors=True)
+        p = subprocess.run([str(PPFS), "--salvage", str(m.statedir), str(new)], capture_output=True, text=True, timeout=60 * SLOW)
+        if p.returncode == 2:
+            assert p.stderr.count("\n") == 1 and not new.exists(), p
+            continue
+        assert not p.stderr, p
+        base = m.base / ("m%d" % n)
+        base.mkdir()
+        other = ppfsmount.Mount(base)
+        new.rename(other.statedir)
+        other.start()
+        try:
+            for name, wanted in m.wanted.items():
+                try:
+                    assert (other.results / name).read_bytes() == wanted, (name, p.stdout)
+                    shown += 1
+                except OSError as e:
+                    assert e.errno in (errno.EIO, errno.ENOENT), e
+                    left += 1
+        finally:
+            other.finish()
+    print("%d shown, %d not" % (shown, left))
+    assert shown > left
