@@ -1,5 +1,6 @@
 /* The write-ahead log as a file: a commit is one write, where SQLite writes twice for each page. Unwritten bytes belong
- * to no commit that has returned. */
+ * to no commit that has returned. And the database as a file: a checkpoint writes pages that follow each other together.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,9 @@ struct log_file { /* behind the struct of SQLite's own layer */
     int size;                           /* bytes gathered ... */
     sqlite3_int64 at;                   /* ... that go here */
     sqlite3_int64 end;                  /* end of the last write, -1: another operation came since */
+    bool copying;                       /* the database: inside a checkpoint */
+    int failed;                         /* of gathered pages in it, until SQLite is told ... */
+    bool stays;                         /* ... or for good, as it did not ask */
     char *bytes;
 };
 
@@ -93,10 +97,46 @@ static int on_close(sqlite3_file *f) {
     return of(f)->disk->xClose(f);
 }
 
+static int on_page(sqlite3_file *f, const void *bytes, int size, sqlite3_int64 at) {
+    struct log_file *l = of(f);
+    if (l->size && (!l->copying || at != l->at + l->size || l->size + size > GATHERED)) {
+        int rc = let_go(f);
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    if (!l->copying || size > GATHERED)
+        return l->disk->xWrite(f, bytes, size, at);
+    l->at = l->size ? l->at : at;
+    memcpy(l->bytes + l->size, bytes, (size_t)size);
+    l->size += size;
+    return SQLITE_OK;
+}
+
+/* SQLite does not ask how the end of the copying went, but cuts the file then, which fails. Should it not: the error
+ * stays, and with it the log. */
+static int on_control(sqlite3_file *f, int what, void *arg) {
+    struct log_file *l = of(f);
+    int rc = let_go(f);
+    if (rc != SQLITE_OK)
+        l->failed = rc;
+    l->stays |= what == SQLITE_FCNTL_CKPT_START && l->failed != SQLITE_OK;
+    if (what == SQLITE_FCNTL_CKPT_START || what == SQLITE_FCNTL_CKPT_DONE)
+        l->copying = what == SQLITE_FCNTL_CKPT_START;
+    return l->disk->xFileControl(f, what, arg);
+}
+
+static int on_truncate_copy(sqlite3_file *f, sqlite3_int64 size) {
+    struct log_file *l = of(f);
+    int failed = l->failed;
+    if (!l->stays)
+        l->failed = SQLITE_OK;
+    return failed == SQLITE_OK ? on_truncate(f, size) : failed;
+}
+
 static int on_open(sqlite3_vfs *v, const char *path, sqlite3_file *f, int flags, int *opened) {
     struct log_file *l = of(f);
     int rc = disk->xOpen(disk, path, f, flags, opened);
-    if (rc != SQLITE_OK || !(flags & SQLITE_OPEN_WAL))
+    if (rc != SQLITE_OK || !(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB)))
         return rc;
     *l = (struct log_file){.disk = f->pMethods, .methods = *f->pMethods, .end = -1, .bytes = malloc(GATHERED)};
     if (!l->bytes) {
@@ -110,6 +150,11 @@ static int on_open(sqlite3_vfs *v, const char *path, sqlite3_file *f, int flags,
     l->methods.xTruncate = on_truncate;
     l->methods.xSync = on_sync;
     l->methods.xFileSize = on_size;
+    if (flags & SQLITE_OPEN_MAIN_DB) {
+        l->methods.xWrite = on_page;
+        l->methods.xTruncate = on_truncate_copy;
+        l->methods.xFileControl = on_control;
+    }
     f->pMethods = &l->methods;
     return SQLITE_OK;
 }

@@ -1,5 +1,6 @@
 /* The database's log as a crash or a bad disk may leave it: cut, or with a bit that is another, at every page of it.
  * What was committed before that place is there, nothing behind it is, and the database can be opened. */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -14,6 +15,17 @@
 #define LARGE (64 << 10)  /* bytes of a body */
 #define MANY 400          /* such bodies: more than SQLite keeps in memory before it writes them */
 #define UNCUT ((off_t)1 << 40)
+
+static int writes;            /* of SQLite */
+static off_t full_at = UNCUT; /* what lies behind this in a file finds the disk full */
+ssize_t pwrite64(int fd, const void *bytes, size_t size, off_t at);
+ssize_t pwrite64(int fd, const void *bytes, size_t size, off_t at) {
+    ssize_t (*next)(int, const void *, size_t, off_t);
+    *(void **)&next = dlsym(RTLD_NEXT, "pwrite64");
+    errno = ENOSPC;
+    writes++;
+    return at + (off_t)size > full_at ? -1 : next(fd, bytes, size, at);
+}
 
 static uint64_t jobs[COMMITS];
 static off_t ends[COMMITS]; /* of the log after each commit */
@@ -155,10 +167,49 @@ static void test_more_than_is_kept_in_memory(void **state) {
     store_close(found);
 }
 
+/* Bytes of the database with what the log has: its last page says so. */
+static off_t size_at_last(void) {
+    unsigned char pages[4];
+    char path[128];
+    snprintf(path, sizeof path, "%s/ppfs.db-wal", dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, pages, 4, HEADER + store_log_bytes(st) / PAGE * FRAME - FRAME + 4), 4);
+    close(fd);
+    return (off_t)(pages[0] << 24 | pages[1] << 16 | pages[2] << 8 | pages[3]) * PAGE;
+}
+
+/* Wherever a checkpoint meets a full disk, at its last page as well: nothing is lost, and the next one copies it all. */
+static void test_a_checkpoint_writes_pages_together_and_may_fail_anywhere(void **state) {
+    uint64_t many[20];
+    for (int round = 0; round < 20; round++) {
+        char fill = (char)('a' + round);
+        for (int i = 0; i < 20; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "c%d-%d", round, i);
+            many[i] = add(name);
+            put_large(many[i], fill);
+        }
+        assert_int_equal(store_commit(st), 0);
+        full_at = size_at_last() - 1 - round * LARGE;
+        store_checkpoint(st, false);
+        full_at = UNCUT;
+        struct store *found = open_copy(UNCUT, -1);
+        expect_large(found, many, 20, fill);
+        store_close(found);
+        writes = 0;
+        store_checkpoint(st, false);
+        assert_in_range(writes, 10, store_log_bytes(st) / PAGE / 8);
+        found = open_copy(0, -1); /* the database alone */
+        expect_large(found, many, 20, fill);
+        store_close(found);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_log_that_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_log_with_old_pages_behind, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_checkpoint_writes_pages_together_and_may_fail_anywhere, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_than_is_kept_in_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
