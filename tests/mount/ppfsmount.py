@@ -393,7 +393,8 @@ class Mount:
         text = (self.failures / name).read_text(errors="replace")
         why = self.why(name)
         assert why and "\n" not in why and len(why.encode()) <= 512, "not one sentence: %r" % why
-        assert text.split("\n")[0] == why
+        first = text.split("\n")[0]
+        assert why == first or why.startswith(first + "; "), "%r does not begin with %r" % (why, first)
         return text
 
     def works(self, name="next"):
