@@ -24,7 +24,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from processes import describe, exe_of, in_fuse, kill, mount_line, parents, text_of, umount2
+from processes import describe, exe_of, in_fuse, kill, mount_line, parents, text_of, umount2, with_variable
 
 TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PPFS_BUILD", TOP / "build")).resolve()
@@ -175,8 +175,8 @@ class Mount:
             LIVE.append(self)
         assert mount_line(self.mnt), "ppfs returned 0 but %s is not mounted" % self.mnt
         self.supervisor = 0
-        self.first_daemon = wait_until(lambda: self.pids()["daemon"], "the daemon's process")
-        self.supervisor = self.pids()["supervisor"]
+        found = wait_until(lambda: (pids := self.pids())["daemon"] and pids, "the daemon's process")
+        self.first_daemon, self.supervisor = found["daemon"], found["supervisor"]
         return self
 
     def unmount(self):
@@ -263,21 +263,12 @@ class Mount:
 
     def marked(self):
         """Every living process that was started by this mount, jobs and what they left behind included."""
-        mark = ("%s=%s" % (MARK, self.mark)).encode()
-        found = []
-        for pid in parents():
-            try:
-                with open("/proc/%d/environ" % pid, "rb") as f:
-                    if mark in f.read().split(b"\0"):
-                        found.append(pid)
-            except OSError:
-                continue
-        return found
+        return with_variable("%s=%s" % (MARK, self.mark))
 
     def pids(self):
         """{"supervisor", "daemon", "forkserver": pid or 0, "guards", "workers": [pid]} as they are at this moment."""
-        table = parents()
-        ours = set(self.marked())
+        table = parents(self.marked())
+        ours = set(table)
         mains = [pid for pid in ours if exe_of(pid) == str(PPFS)]
         if self.supervisor:
             supervisor = self.supervisor if self.supervisor in mains else 0
@@ -295,7 +286,7 @@ class Mount:
         self.may_restart = True
         old = wait_until(lambda: self.pids()["daemon"], "a daemon to kill")
         kill(old)
-        return wait_until(lambda: self.pids()["daemon"] not in (0, old) and self.pids()["daemon"], "another daemon")
+        return wait_until(lambda: (new := self.pids()["daemon"]) not in (0, old) and new, "another daemon")
 
     def kill_all(self):
         """kill -9 of everything, the supervisor first so that it starts nothing again; the mountpoint is stale then."""

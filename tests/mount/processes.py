@@ -15,19 +15,40 @@ def alive(pid):
         return False
 
 
-def parents():
-    """{pid: parent} of every process that is not a zombie."""
+def bytes_of(path):
+    """All of a file of /proc, b"" where the process has gone. Each test reads thousands of them: open() takes three times as long."""
+    parts = []
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while not parts or len(parts[-1]) == 16384:
+                parts.append(os.read(fd, 16384))
+        finally:
+            os.close(fd)
+    except OSError:
+        return b""
+    return b"".join(parts)
+
+
+def all_pids():
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def parents(pids=None):
+    """{pid: parent} of every process, or of these, that is not a zombie."""
     table = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open("/proc/%s/stat" % entry, "rb") as f:
-                    fields = f.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            if fields[0] not in (b"Z", b"X"):
-                table[int(entry)] = int(fields[1])
+    for pid in all_pids() if pids is None else pids:
+        fields = bytes_of("/proc/%d/stat" % pid).rpartition(b")")[2].split()
+        if fields and fields[0] not in (b"Z", b"X"):
+            table[pid] = int(fields[1])
     return table
+
+
+def with_variable(variable):
+    """Every living process whose environment has NAME=VALUE; that of a zombie is empty."""
+    wanted = variable.encode()
+    return [pid for pid, environment in ((pid, bytes_of("/proc/%d/environ" % pid)) for pid in all_pids())
+            if wanted in environment and wanted in environment.split(b"\0")]
 
 
 def exe_of(pid):

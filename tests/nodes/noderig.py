@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 from ppfsmount import BUILD, MARK, REPORT, SLOW, clean_env, sanitizer_prefix, wait_until
-from processes import alive, describe, kill, parents, text_of
+from processes import alive, describe, kill, parents, text_of, with_variable
 
 NODE = Path(os.environ.get("PPFS_NODE", BUILD / "ppfs-node")).resolve()
 
@@ -115,16 +115,7 @@ class Node:
 
     def marked(self):
         """Every living process that was started below this node."""
-        mark = ("%s=%s" % (MARK, self.mark)).encode()
-        found = []
-        for pid in parents():
-            try:
-                with open("/proc/%d/environ" % pid, "rb") as f:
-                    if mark in f.read().split(b"\0"):
-                        found.append(pid)
-            except OSError:
-                continue
-        return found
+        return with_variable("%s=%s" % (MARK, self.mark))
 
     def signal(self, number):
         return kill(self.pid, number)

@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 
 from ppfsmount import BUILD, MARK, SLOW, TOP, clean_env, need_programs, wait_until
-from processes import describe, kill, parents, text_of
+from processes import describe, kill, text_of, with_variable
 
 PROGRAM = TOP / "scripts" / "ppfs-slurm"
 CPUS = 4
@@ -156,15 +156,7 @@ class Cluster:
         wait_until(lambda: not self.jobs(), "all Slurm jobs to end")
 
     def marked(self):
-        mark = ("%s=%s" % (MARK, self.mark)).encode()
-        found = []
-        for pid in parents():
-            try:
-                if mark in Path("/proc/%d/environ" % pid).read_bytes().split(b"\0"):
-                    found.append(pid)
-            except OSError:
-                continue
-        return found
+        return with_variable("%s=%s" % (MARK, self.mark))
 
     def strays(self):
         """Processes of jobs that have ended."""
