@@ -1,13 +1,14 @@
 """A ppfs-net for a mount that lets anybody in as a node who has the mount's key, and such a node, which says what it likes."""
 import os
 import re
+import select
 import socket
 import struct
 import textwrap
 
 from ppfsmount import TOP, wait_until
 
-HELLO, RESUME = 240, 241
+HELLO, RESUME, PING, PONG = 240, 241, 242, 243
 VERSION = int(re.search(r"SESSION_VERSION (\d+)u", (TOP / "net/session/session_int.h").read_text())[1])
 ABOUT, WELCOME = 32, 18
 BEGIN = """\
@@ -57,7 +58,7 @@ def network_process(base, text=MOUNT_SIDE, name="rogue-net"):
 
 
 class Rogue:
-    """A connection to a mount with MOUNT_SIDE that has greeted; answers no heartbeats, so mount with --silence."""
+    """A connection to a mount with MOUNT_SIDE that has greeted; answers heartbeats in answer() alone, so mount with --silence."""
 
     def __init__(self, base, address):
         wait_until(lambda: (base / "door").exists(), "the door to be there")
@@ -74,10 +75,26 @@ class Rogue:
         users = struct.pack("<III", 1, 1, 4294967294) if uid == 0 else struct.pack("<I", 0)
         self.send(ABOUT, struct.pack("<IIIQI", 4, cpus, 0, 1 << 30, uid) + users + name.encode() + b"\0" + python.encode() + b"\0\0")
 
-    def hear(self, kind):
-        """The body of the next frame of that kind; what comes before is nobody's business."""
+    def frame(self):
+        size, kind = struct.unpack("<IB11x", self.socket.recv(16, socket.MSG_WAITALL))
+        return kind, self.socket.recv(size, socket.MSG_WAITALL) if size else b""
+
+    def has_frame(self, seconds=0.0):
+        return bool(select.select([self.socket], [], [], seconds)[0])
+
+    def hear(self, kind, meanwhile=()):
+        """The body of the next frame of that kind; what comes before is nobody's business. Others answer meanwhile."""
         while True:
-            size, got = struct.unpack("<IB11x", self.socket.recv(16, socket.MSG_WAITALL))
-            body = self.socket.recv(size, socket.MSG_WAITALL) if size else b""
+            while meanwhile and not self.has_frame(0.02):
+                for other in meanwhile:
+                    other.answer()
+            got, body = self.frame()
             if got == kind:
                 return body
+
+    def answer(self):
+        """Gives the signs of life that it was asked for."""
+        while self.has_frame():
+            kind, body = self.frame()
+            if kind == PING:
+                self.send(PONG, body)
