@@ -26,6 +26,7 @@ def limit_of(item):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): a hang guard other than 55 s for this test")
+    config.addinivalue_line("markers", "xdist_group(name): one process runs all of them, where pytest-xdist is here")
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 

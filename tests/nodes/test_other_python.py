@@ -11,6 +11,7 @@ from ppfsmount import wait_until
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import ppfs  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("another Python")  # the others do not wait while it is built
 OURS = "%d.%d" % sys.version_info[:2]
 WHICH = "import sys\nprint('%d.%d' % sys.version_info[:2])\n"
 
