@@ -244,6 +244,14 @@ static void on_drained(void *arg) {
 static const struct link_events link_events = {.frame = on_frame, .closed = on_closed, .drained = on_drained};
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
+/* Who has heard the other side knows that it is there, and asks only what was not acknowledged yet. A node is silent for
+ * one heartbeat, a ppfs for two, so that in a session at rest the node alone asks, every second heartbeat: a ppfs has
+ * many of them. While we do not read, what came may be old, and the peer waits for a sign of life. */
+static bool must_ask(const struct session *s, int64_t now) {
+    int64_t rest = s->beat_ms * (hub_config(s->hub)->side == TLS_PPFS ? 3 : 1) / 2;
+    return !s->rtt || s->holds || s->out.bytes || now - s->heard >= rest;
+}
+
 static void on_beat(evutil_socket_t fd, short what, void *arg) {
     struct session *s = arg;
     const struct hub_config *config = hub_config(s->hub);
@@ -263,7 +271,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
         session_lose(s, why);
     } else if (s->link && quiet > config->silence_ms) {
         session_unlink(s, "has fallen silent");
-    } else if (s->link) {
+    } else if (s->link && must_ask(s, now)) {
         uint64_t stamp = clock_ns();
         if (!s->stamp || stamp - s->stamp >= STAMP_NS)
             s->stamp = stamp;
@@ -295,7 +303,7 @@ bool session_answered(const struct session *s, uint64_t probe) {
 }
 
 bool session_silent(const struct session *s) {
-    return !s->link || session_quiet(s) > 2 * s->beat_ms;
+    return !s->link || session_quiet(s) > 3 * s->beat_ms;
 }
 
 unsigned session_silence_ms(const struct session *s) {

@@ -90,5 +90,5 @@ uint64_t session_probe(struct session *s);
 /* Whether the peer has answered that or a later heartbeat, or has linked since. */
 bool session_answered(const struct session *s, uint64_t probe);
 uint64_t session_bytes(const struct session *s); /* received over the link that it has; 0: it has none */
-bool session_silent(const struct session *s);    /* two heartbeats were not answered, or there is no link */
+bool session_silent(const struct session *s);    /* heartbeats were not answered, or there is no link */
 #endif

@@ -1,4 +1,5 @@
 /* Sessions, and their promises over links that are cut, frozen and tampered with. */
+#include "net/clock.h"
 #include "net/states.h"
 #include "tests/unit/sessionrig.h"
 
@@ -44,6 +45,27 @@ static void frames_arrive_once_and_in_order_over_many_cuts(void **state) {
     assert_int_equal(ppfs.lost + node.lost, 0);
     assert_true(ppfs.down >= 15 && ppfs.resumed >= 15);
     assert_int_equal(ppfs.fresh, 1);
+    rig_stop();
+}
+
+static bool a_while_later(void *arg) {
+    return clock_ms() > *(int64_t *)arg;
+}
+
+/* The node asks every second heartbeat, and the ppfs only answers. */
+static void a_session_at_rest_says_little(void **state) {
+    enum { BEAT_MS = 20, BEATS = 60, EXCHANGE = 2 * (FRAME_HEADER + 8) };
+    rig_start(true, 5 * BEAT_MS, 60000);
+    turn_until(both_up, NULL);
+    turn_until(rtt_known, NULL);
+    uint64_t before = session_bytes(ppfs.session) + session_bytes(node.session);
+    int64_t from = clock_ms(), until = from + BEATS * BEAT_MS;
+    turn_until(a_while_later, &until);
+    uint64_t asked = (session_bytes(ppfs.session) + session_bytes(node.session) - before) / EXCHANGE;
+    uint64_t beats = (uint64_t)(clock_ms() - from) / BEAT_MS;
+    printf("# %llu questions in %llu heartbeats\n", (unsigned long long)asked, (unsigned long long)beats);
+    assert_true(asked && asked < beats * 3 / 4);
+    assert_int_equal(ppfs.down + node.down, 0);
     rig_stop();
 }
 
@@ -364,6 +386,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_begins_whoever_dials),
         cmocka_unit_test(frames_arrive_once_and_in_order_over_many_cuts),
+        cmocka_unit_test(a_session_at_rest_says_little),
         cmocka_unit_test(a_silent_link_is_closed_and_the_session_goes_on),
         cmocka_unit_test(what_is_changed_on_its_way_costs_the_link_alone),
         cmocka_unit_test(a_session_that_hears_nothing_until_the_time_out_is_lost),
