@@ -61,6 +61,10 @@ static bool is_shown(uint32_t c) {
 void printable(char *text, size_t size) {
     static const char hex[] = "0123456789abcdef";
     for (size_t at = 0; text[at];) {
+        if (text[at] >= ' ' && text[at] < 0x7f) {
+            at++;
+            continue;
+        }
         size_t n = utf8_length(text + at, strnlen(text + at, 4));
         if (n && is_shown(code_point(text + at, n))) {
             at += n;

@@ -1,6 +1,8 @@
 #include "fs/tree/stats.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/tree/json.h"
@@ -11,25 +13,16 @@
 
 struct status {
     struct tally jobs;
-    unsigned slots;
-    uint64_t ended; /* on all nodes that are here */
-    int64_t up;     /* seconds */
+    struct nodes_sum nodes;
+    int64_t up; /* seconds */
     struct pace minute, quarter;
 };
 
-static bool add_node(void *arg, const struct node *n) {
-    struct status *x = arg;
-    x->slots += n->state == NODE_UP ? n->cpus : 0;
-    x->ended += n->done + n->failed;
-    return true;
-}
-
 static int status_of(struct fs *fs, struct status *x) {
-    *x = (struct status){.up = (clock_us() - fs->began) / 1000000};
+    *x = (struct status){.nodes = sched_sum_nodes(fs->sched), .up = (clock_us() - fs->began) / 1000000};
     x->minute = sched_pace(fs->sched, 60);
     x->quarter = sched_pace(fs->sched, PACE_SECONDS);
-    int rc = sched_tally(fs->sched, 0, &x->jobs);
-    return rc ? rc : sched_list_nodes(fs->sched, add_node, x);
+    return sched_tally(fs->sched, 0, &x->jobs);
 }
 
 /* A second. A mount that is younger than the span has had less time. */
@@ -83,7 +76,7 @@ int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
             x.jobs.active - x.jobs.running, x.jobs.running, x.jobs.done, x.jobs.failed, x.jobs.cancelled);
     fprintf(out, "%-16s %-6s %5s %8s %10s %10s %8s %12s %12s\n", "node", "state", "cpus", "running", "done", "failed",
             "share", "seconds", "each");
-    struct table t = {out, x.ended, 0};
+    struct table t = {out, x.nodes.ended, 0};
     rc = sched_list_nodes(fs->sched, print_node, &t);
     fprintf(out, "\n%-21s %10s %10s %12s\n", "last", "minute", "15 minutes", "since start");
     fprintf(out, "%-21s %10.1f %10.1f\n", "ended each second", per_second(x.minute.ended, x.up, 60),
@@ -91,7 +84,7 @@ int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     fprintf(out, "%-21s %10.1f %10.1f %12.1f\n", "slowest turn, ms", x.minute.turn * 1e3, x.quarter.turn * 1e3,
             sched_slowest_turn(fs->sched) * 1e3);
     long_turns(fs, out, print_handler);
-    fprintf(out, "\nslots %u, up %" PRId64 "d %02d:%02d:%02d\n", x.slots, x.up / 86400, (int)(x.up / 3600 % 24),
+    fprintf(out, "\nslots %u, up %" PRId64 "d %02d:%02d:%02d\n", x.nodes.slots, x.up / 86400, (int)(x.up / 3600 % 24),
             (int)(x.up / 60 % 60), (int)(x.up % 60));
     return rc;
 }
@@ -144,7 +137,7 @@ int stats_json_up_to(struct fs *fs, FILE *out, size_t limit) {
             x.quarter.turn, sched_slowest_turn(fs->sched));
     fprintf(out, " \"long_turns\": {");
     long_turns(fs, out, handler_as_json);
-    fprintf(out, "},\n \"slots\": %u,\n \"nodes\": [", x.slots);
+    fprintf(out, "},\n \"slots\": %u,\n \"nodes\": [", x.nodes.slots);
     struct table t = {out, 0, limit};
     rc = sched_list_nodes(fs->sched, node_as_json, &t);
     fprintf(out, "]%s}\n", limit && (size_t)ftello(out) >= limit ? ", \"more_nodes\": true" : "");
@@ -184,10 +177,13 @@ static void histogram(FILE *out, const char *name, const char *help, const struc
     fprintf(out, "ppfs_%s_sum %.6f\nppfs_%s_count %" PRIu64 "\n", name, h->sum, name, count);
 }
 
-enum about_node { NODE_IS_UP, NODE_SLOTS, NODE_USED, NODE_ENDED, NODE_SECONDS };
+enum about_node { NODE_IS_UP, NODE_SLOTS, NODE_USED, NODE_ENDED, NODE_SECONDS, NODE_SERIES };
+
+/* The series of all nodes grow side by side, because one series is to be in one piece. */
 struct series {
-    FILE *out;
-    enum about_node which;
+    FILE *out[NODE_SERIES];
+    char *text[NODE_SERIES];
+    size_t size[NODE_SERIES];
 };
 
 static void put_label(FILE *out, const char *name) {
@@ -198,24 +194,26 @@ static void put_label(FILE *out, const char *name) {
         fprintf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
 }
 
-static void node_line(FILE *out, const struct node *n, const char *name, const char *more, double value) {
+static void node_line(FILE *out, const struct node *n, const char *name, const char *more) {
     fprintf(out, "ppfs_node_%s{node=\"", name);
     put_label(out, n->name);
-    fprintf(out, "\"%s} %.17g\n", more, value);
+    fprintf(out, "\"%s} ", more);
 }
 
 static bool node_series(void *arg, const struct node *n) {
     const struct series *x = arg;
-    switch (x->which) {
-    case NODE_IS_UP: node_line(x->out, n, "up", "", n->state != NODE_DOWN); break;
-    case NODE_SLOTS: node_line(x->out, n, "slots", "", n->cpus); break;
-    case NODE_USED: node_line(x->out, n, "slots_used", "", n->running); break;
-    case NODE_ENDED:
-        node_line(x->out, n, "ended_total", ",outcome=\"done\"", (double)n->done);
-        node_line(x->out, n, "ended_total", ",outcome=\"failed\"", (double)n->failed);
-        break;
-    case NODE_SECONDS: node_line(x->out, n, "run_seconds_total", "", n->seconds); break;
-    }
+    node_line(x->out[NODE_IS_UP], n, "up", "");
+    fprintf(x->out[NODE_IS_UP], "%d\n", n->state != NODE_DOWN);
+    node_line(x->out[NODE_SLOTS], n, "slots", "");
+    fprintf(x->out[NODE_SLOTS], "%u\n", n->cpus);
+    node_line(x->out[NODE_USED], n, "slots_used", "");
+    fprintf(x->out[NODE_USED], "%u\n", n->running);
+    node_line(x->out[NODE_ENDED], n, "ended_total", ",outcome=\"done\"");
+    fprintf(x->out[NODE_ENDED], "%" PRIu64 "\n", n->done);
+    node_line(x->out[NODE_ENDED], n, "ended_total", ",outcome=\"failed\"");
+    fprintf(x->out[NODE_ENDED], "%" PRIu64 "\n", n->failed);
+    node_line(x->out[NODE_SECONDS], n, "run_seconds_total", "");
+    fprintf(x->out[NODE_SECONDS], "%.17g\n", n->seconds);
     return true;
 }
 
@@ -227,11 +225,21 @@ static int nodes(struct fs *fs, FILE *out) {
               [NODE_USED] = {"node_slots_used", "gauge", "Slots of the node in use by jobs and calls."},
               [NODE_ENDED] = {"node_ended_total", "counter", "Attempts of jobs and calls that ended on the node."},
               [NODE_SECONDS] = {"node_run_seconds_total", "counter", "Run time of jobs and calls on the node."}};
+    struct series x = {0};
     int rc = 0;
-    for (enum about_node i = NODE_IS_UP; i <= NODE_SECONDS && rc == 0; i++) {
-        struct series x = {out, i};
-        head(out, of[i].name, of[i].type, of[i].help);
+    for (unsigned i = 0; i < NODE_SERIES && rc == 0; i++)
+        if (!(x.out[i] = open_memstream(&x.text[i], &x.size[i])))
+            rc = -ENOMEM;
+        else
+            head(x.out[i], of[i].name, of[i].type, of[i].help);
+    if (rc == 0)
         rc = sched_list_nodes(fs->sched, node_series, &x);
+    for (unsigned i = 0; i < NODE_SERIES && x.out[i]; i++) {
+        if (fclose(x.out[i]) && rc == 0)
+            rc = -ENOMEM;
+        if (rc == 0)
+            fwrite(x.text[i], 1, x.size[i], out);
+        free(x.text[i]);
     }
     return rc;
 }

@@ -154,6 +154,7 @@ void estimate_ended(struct host *h, unsigned function, bool failed) {
         return;
     }
     t->failed += t->failed < UINT16_MAX;
+    h->faulted |= t->failed >= DOUBT;
     if (!all->failed[function])
         all->failed[function] = serial(h);
     all->elsewhere[function] |= all->failed[function] != serial(h);
@@ -186,7 +187,7 @@ void estimate_tries(struct host *h, unsigned function) {
 
 unsigned estimate_doubted(const struct host *h) {
     unsigned n = 0;
-    for (unsigned i = 1; i <= ESTIMATE_MAX; i++)
+    for (unsigned i = 1; h->faulted && i <= ESTIMATE_MAX; i++, h->s->steps++)
         n += estimate_doubts(h, i);
     return n;
 }

@@ -126,6 +126,17 @@ void sched_page_nodes(struct sched *s, uint64_t after, bool (*each)(void *, cons
             return;
 }
 
+struct nodes_sum sched_sum_nodes(const struct sched *s) {
+    struct nodes_sum sum = {0};
+    for (const struct host *h = s->hosts->all; h; h = h->next) {
+        if (h->leaving)
+            continue;
+        sum.slots += state_of(h) == NODE_UP ? h->cpus : 0;
+        sum.ended += h->done + h->failed;
+    }
+    return sum;
+}
+
 int sched_list_nodes(struct sched *s, bool (*each)(void *, const struct node *), void *arg) {
     bool go_on = true;
     for (struct host *h = s->hosts->all; h && go_on; h = h->next, s->steps++) {

@@ -22,6 +22,11 @@ struct node {
 };
 int sched_node(struct sched *s, uint64_t id, struct node *out);       /* -ENOENT */
 int sched_find_node(struct sched *s, const char *name, uint64_t *id); /* -ENOENT */
+struct nodes_sum {
+    unsigned slots; /* of nodes that are up */
+    uint64_t ended; /* on all that are here */
+};
+struct nodes_sum sched_sum_nodes(const struct sched *s);
 int sched_list_nodes(struct sched *s, bool (*each)(void *arg, const struct node *), void *arg);
 /* Their names in order of their ids, beginning after that id; 0: from the first. */
 void sched_page_nodes(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),

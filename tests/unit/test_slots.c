@@ -310,6 +310,23 @@ static void test_a_look_at_a_node_meets_no_others(void **state) {
     assert_true(thousand < ten * 4); /* it grows with the logarithm */
 }
 
+static bool on_node(void *arg, const struct node *n) {
+    ++*(unsigned *)arg;
+    return true;
+}
+
+/* As `cat stats` does: one look at each, and nothing of its functions where none is in doubt. */
+static void test_a_table_of_nodes_takes_a_step_a_node(void **state) {
+    while (s->hosts->count < 1000)
+        add_host(1, 100);
+    unsigned listed = 0;
+    uint64_t before = s->steps;
+    assert_int_equal(sched_list_nodes(s, on_node, &listed), 0);
+    assert_int_equal(sched_sum_nodes(s).slots, listed - 1); /* this machine has none here */
+    assert_int_equal(listed, 1000);
+    assert_int_equal(s->steps - before, listed);
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_every_answer_crosses_every_cancel),
@@ -319,6 +336,7 @@ int main(void) {
                                        TEST(test_a_bit_a_call),
                                        TEST(test_a_stream_fills_all_slots),
                                        TEST(test_a_look_at_a_node_meets_no_others),
+                                       TEST(test_a_table_of_nodes_takes_a_step_a_node),
                                        TEST(test_steps_on_ten_hosts),
                                        TEST(test_steps_on_a_thousand_hosts)};
     return cmocka_run_group_tests_name("slots", tests, NULL, NULL);
