@@ -17,6 +17,7 @@
 #define WEIGH_US 1000000
 #define DOUBT 3u             /* failures in a row that make a function doubted on a host without a success ... */
 #define DOUBT_LATE 50u       /* ... and on a host with one */
+#define LACK 3u              /* hosts that lack a module, after which it is looked for only where it may well be */
 #define TRIES_MAX 4u         /* doublings of the pause; then a function that has worked nowhere is not doubted */
 #define NAME_MAX_HASHED 256u /* bytes of a name that count */
 
@@ -51,6 +52,7 @@ unsigned estimate_function(struct sched *s, uint64_t key) {
     t->fastest[at + 1] = 0;
     t->worked[at + 1] = t->failed[at + 1] = 0;
     t->elsewhere[at + 1] = false;
+    t->lacking[at + 1] = 0;
     t->given[at + 1]++;
     t->keys[at] = key;
     t->used[at] = ++t->clock;
@@ -149,8 +151,12 @@ void estimate_ended(struct host *h, unsigned function, bool failed) {
     struct took *t = ended(h, function);
     if (!failed) {
         all->worked[function] = serial(h);
+        all->lacking[function] -= t->lacks && all->lacking[function];
+        if (t->lacks)
+            h->lacks[0] = 0;
         t->failed = t->tries = 0;
         t->worked = true;
+        t->lacks = false;
         return;
     }
     t->failed += t->failed < UINT16_MAX;
@@ -162,9 +168,25 @@ void estimate_ended(struct host *h, unsigned function, bool failed) {
         estimate_tries(h, function);
 }
 
+void estimate_lacks(struct host *h, unsigned function) {
+    struct took *t = ended(h, function);
+    h->s->hosts->estimates.lacking[function] += !t->lacks;
+    t->lacks = h->faulted = true;
+    if (!t->tries)
+        estimate_tries(h, function);
+}
+
+bool estimate_elsewhere(const struct sched *s, unsigned function) {
+    const struct estimates *all = &s->hosts->estimates;
+    const struct host *local = s->hosts->all;
+    return all->worked[function] || all->lacking[function] <= LACK || (local->cpus && !took(local, function).lacks);
+}
+
 bool estimate_doubts(const struct host *h, unsigned function) {
     const struct estimates *all = &h->s->hosts->estimates;
     struct took t = took(h, function);
+    if (t.lacks)
+        return true;
     if (t.failed < (t.worked ? DOUBT_LATE : DOUBT))
         return false;
     if (all->worked[function])
@@ -173,8 +195,8 @@ bool estimate_doubts(const struct host *h, unsigned function) {
 }
 
 bool estimate_shuns(const struct host *h, unsigned function) {
-    return function && h->took[function].failed >= DOUBT && estimate_doubts(h, function) &&
-           clock_us() < h->took[function].until;
+    const struct took *t = &h->took[function];
+    return function && (t->failed >= DOUBT || t->lacks) && estimate_doubts(h, function) && clock_us() < t->until;
 }
 
 void estimate_tries(struct host *h, unsigned function) {

@@ -14,14 +14,14 @@
 struct host;
 struct sched;
 
-struct took {        /* run time of one function on one host; newer runs count more */
-    float us;        /* mean, microseconds; 0: not measured */
-    float spread;    /* mean deviation; as large as the mean after the first run */
-    uint32_t of;     /* estimates.given of its number; another: these are of an earlier function */
-    uint16_t failed; /* failed runs in a row */
-    uint8_t tries;   /* runs tried since it is doubted */
-    bool worked;     /* a run has succeeded */
-    int64_t until;   /* clock_us: the next try, while it is doubted */
+struct took {                   /* run time of one function on one host; newer runs count more */
+    float us;                   /* mean, microseconds; 0: not measured */
+    float spread;               /* mean deviation; as large as the mean after the first run */
+    uint32_t of;                /* estimates.given of its number; another: these are of an earlier function */
+    uint16_t failed;            /* failed runs in a row */
+    uint8_t tries : 6;          /* runs tried since it is doubted */
+    bool worked : 1, lacks : 1; /* a run has succeeded; the last one that ended found a module missing */
+    int64_t until;              /* clock_us: the next try, while it is doubted */
 };
 
 uint64_t estimate_key(uint64_t a, uint64_t b); /* never 0 */
@@ -39,6 +39,10 @@ bool estimate_span(const struct host *h, unsigned function, double *least, doubl
 bool estimate_faster(const struct host *h, const struct host *than, unsigned function);
 /* A run has ended there by itself: returned, raised or with any exit status; not lost, not timed out. */
 void estimate_ended(struct host *h, unsigned function, bool failed);
+/* A run could not begin there for a module that is missing: the function is doubted there until one succeeds. */
+void estimate_lacks(struct host *h, unsigned function);
+/* Whether another host may have it: one on which the function has worked, this machine, or one of the first few. */
+bool estimate_elsewhere(const struct sched *s, unsigned function);
 /* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. The host gets one
  * run at a time, after 1, 2, 4 ... 16 s, until one succeeds. */
 bool estimate_doubts(const struct host *h, unsigned function);

@@ -92,6 +92,7 @@ struct host {
     int64_t run_us, seen;
     struct took took[ESTIMATE_MAX + 1]; /* by function: estimate.h */
     uint32_t serial;                    /* its number in struct estimates; 0: none yet */
+    char lacks[WORK_MODULE];            /* the last module that was missing there; "": none was */
     bool faulted;                       /* a function has failed here so often that it may be doubted */
     double slower;                      /* run time relative to the fastest host; below 1: unknown */
     double log_slower;                  /* for the next `slower`: sum of logarithms ... */

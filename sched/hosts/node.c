@@ -48,6 +48,12 @@ static void why_of(const struct host *h, char *buf, size_t size) {
         snprintf(buf, size,
                  "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one",
                  h->crashes, h->crashes == 1 ? "" : "s");
+    else if (h->s->hosts->all->next && *h->lacks && estimate_doubted(h))
+        snprintf(buf, size,
+                 "its Python has no module '%s', or not where the calls look for it: those that need it go elsewhere, "
+                 "and are tried "
+                 "here from time to time",
+                 h->lacks);
     else if (h->s->hosts->all->next && estimate_doubted(h))
         snprintf(buf, size,
                  "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a "

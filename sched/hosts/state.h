@@ -4,14 +4,15 @@
 #include "sched/hosts/hosts.h"
 
 struct estimates {
-    uint64_t keys[ESTIMATE_MAX];       /* 0: unused */
-    uint32_t used[ESTIMATE_MAX];       /* when it was asked for last, by clock */
-    uint32_t given[ESTIMATE_MAX + 1];  /* by number: how often it was given to another function */
-    uint32_t worked[ESTIMATE_MAX + 1]; /* by number: host.serial where one has succeeded last, 0: nowhere ... */
-    uint32_t failed[ESTIMATE_MAX + 1]; /* ... where the first one has failed ... */
-    bool elsewhere[ESTIMATE_MAX + 1];  /* ... and whether one has on another host as well */
-    uint32_t serials;                  /* of hosts */
-    float fastest[ESTIMATE_MAX + 1];   /* by number: on the host that is sure to be fastest; 0: no host is sure */
+    uint64_t keys[ESTIMATE_MAX];        /* 0: unused */
+    uint32_t used[ESTIMATE_MAX];        /* when it was asked for last, by clock */
+    uint32_t given[ESTIMATE_MAX + 1];   /* by number: how often it was given to another function */
+    uint32_t worked[ESTIMATE_MAX + 1];  /* by number: host.serial where one has succeeded last, 0: nowhere ... */
+    uint32_t failed[ESTIMATE_MAX + 1];  /* ... where the first one has failed ... */
+    bool elsewhere[ESTIMATE_MAX + 1];   /* ... and whether one has on another host as well */
+    uint16_t lacking[ESTIMATE_MAX + 1]; /* by number: on so many hosts it lacks a module */
+    uint32_t serials;                   /* of hosts */
+    float fastest[ESTIMATE_MAX + 1];    /* by number: on the host that is sure to be fastest; 0: no host is sure */
     uint32_t clock;
     bool changed;
     int64_t weighed; /* clock_us: when fastest and host.slower were made anew */

@@ -213,20 +213,39 @@ static void too_large(struct lease *l, struct call *c) {
     sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, stream_no_room));
 }
 
-/* Calls of a function that is doubted there go elsewhere. */
-static void note_end(struct lease *l, unsigned function, bool failed) {
-    struct host *h = l->host;
-    struct demand d = {l->stream->place, 1, function, l->stream->user->uid, ""};
-    bool before = !failed || host_doubts(h, &d);
-    estimate_ended(h, function, failed);
-    if (before || !host_doubts(h, &d))
-        return;
+static void take_back_all(struct host *h) {
     struct lease *other;
     LIST_FOREACH(other, &h->s->leases->busy, busy)
         if (other->host == h && other->stream)
             lease_take_back(other, 1);
 }
 
+/* Calls of a function that is doubted there go elsewhere. */
+static void note_end(struct lease *l, unsigned function, bool failed) {
+    struct host *h = l->host;
+    struct demand d = {l->stream->place, 1, function, l->stream->user->uid, ""};
+    bool before = !failed || host_doubts(h, &d);
+    estimate_ended(h, function, failed);
+    if (!before && host_doubts(h, &d))
+        take_back_all(h);
+}
+
+/* The call has not begun for want of a module, which another host may have. */
+static bool goes_elsewhere(struct lease *l, const struct call *c, const char *bytes, size_t size) {
+    struct demand d = {l->stream->place, 1, c->function, l->stream->user->uid, ""};
+    size_t head = 0;
+    if (pieces_any(&c->pieces))
+        return false;
+    if (l->stream->codec->kind != WORK_STREAM_JSON) { /* ppfs-stream(5): the kind, and the size of an exception */
+        if (size < 8 || bytes[0] != ERROR_PICKLE || memcmp(bytes + 4, "\0\0\0", 4) != 0)
+            return false;
+        head = 8;
+    }
+    if (!host_lacks(l->host, &d, bytes + head, size - head))
+        return false;
+    take_back_all(l->host);
+    return true;
+}
 static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const void *bytes, size_t size) {
     struct host *h = l->host;
     struct sched *s = h->s;
@@ -252,14 +271,21 @@ static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const 
     l->heard = clock_us();
     if (h->crashes || h->lost_work)
         host_worked(h);
+    bool elsewhere = kind == ANSWER_ERROR && goes_elsewhere(l, c, bytes, size);
     count_answer(l, c->function);
-    lease_pop(l);
+    l->raised |= kind == ANSWER_ERROR;
+    uint64_t call = lease_pop(l);
     lease_stop_unwanted(l);
+    if (elsewhere) {
+        h->failed++;
+        lease_back(st, call);
+        sched_tick(s);
+        return;
+    }
     /* not by host_count: a failed commit does not run it again (stream_kept.c) */
     watch_call(st->s);
     h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
-    l->raised |= kind == ANSWER_ERROR;
     note_end(l, c->function, kind == ANSWER_ERROR);
     sched_check(s, stream_answer(st, c, kind, bytes, size));
 }

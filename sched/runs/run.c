@@ -11,7 +11,6 @@
 #include "net/clock.h"
 #include "net/event.h"
 #include "sched/hosts/registry.h"
-#include "sched/job/array.h"
 #include "sched/runs/run.h"
 #include "sched/runs/state.h"
 
@@ -141,51 +140,6 @@ static int arm_timeout(struct run *r, int64_t us) {
     return r->timeout && evtimer_add(r->timeout, &t) == 0 ? 0 : -ENOMEM;
 }
 
-int run_work(struct sched *s, uint64_t job, struct job_work *out) {
-    struct job_row *row = &out->row;
-    out->options = NULL;
-    out->cwd = NULL;
-    out->env = NULL;
-    out->made_count = 0;
-    int rc = store_job_get(s->store, job, row);
-    if (rc == 0)
-        rc = sched_path(s, &row->job, out->name, sizeof out->name);
-    if (rc == 0)
-        rc = submit_options(s, row, &out->options);
-    if (rc == 0)
-        rc = store_job_texts(s->store, job, NULL, &out->cwd);
-    if (rc < 0)
-        return rc;
-    if (row->array) {
-        char index[64], why[OPTIONS_WHY];
-        snprintf(index, sizeof index, "env=" ARRAY_INDEX ":%" PRIu64, row->call);
-        options_begin(out->options); /* it replaces what they have by that name */
-        rc = options_add_words(out->options, index, strlen(index), why);
-        if (rc < 0)
-            return rc;
-    }
-    const char *own = out->options->cwd;
-    out->work = (struct work){.job = job,
-                              .attempt = 1,
-                              .kind = work_told(row->job.kind),
-                              .name = out->name,
-                              .cwd = own ? own : out->cwd,
-                              .cwd_required = own,
-                              .uid = row->job.uid,
-                              .gid = row->job.gid,
-                              .sandbox = out->options->sandbox,
-                              .env = options_env(out->options)};
-    return 0;
-}
-
-void run_work_free(struct job_work *w) {
-    for (unsigned i = 0; i < w->made_count; i++)
-        free(w->made[i]);
-    free(w->env);
-    free(w->cwd);
-    options_destroy(w->options);
-}
-
 /* Everything that the runner is told comes from the database, as committed. */
 static int hand_over(struct sched *s, struct run *r) {
     struct job_work all;
@@ -307,20 +261,25 @@ static int write_failure(struct sched *s, const struct run *r, struct job_row *r
     return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);
 }
 
+static int queue_again(struct sched *s, struct run *r, struct job_row *row) {
+    run_output_drop(r);
+    store_ready_turn(s->store, &row->job, &row->turn);
+    backlog_mark(s, row);
+    return sched_transition(s, row, JOB_QUEUED, 0);
+}
+
 /* Nobody's fault: to the queue again, until it was there at too many deaths. */
 static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
-    run_output_drop(r);
     row->job.deaths += r->begun;
     row->job.attempt -= !r->begun; /* nobody has seen that one */
     if (row->job.deaths >= DEATHS_MAX) {
         char why[JOB_WHY_MAX];
         snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node%s%.400s",
                  *r->outcome.why ? "; the last: " : "", r->outcome.why);
+        run_output_drop(r);
         return sched_fail(s, row, EIO, why, 0);
     }
-    store_ready_turn(s->store, &row->job, &row->turn);
-    backlog_mark(s, row);
-    return sched_transition(s, row, JOB_QUEUED, 0);
+    return queue_again(s, r, row);
 }
 
 static void note_usage(struct run *r, struct job *j) {
@@ -357,6 +316,11 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     r->noted = true; /* also when this has to be written again */
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
+    struct demand d = {row->place, j->cpus, r->use.function, r->user->uid, ""};
+    if (o->end == WORK_RAISED && r->fate == FATE_NONE && host_lacks(r->host, &d, o->why, strlen(o->why))) {
+        host_count(r->host, 0, 1, 0);
+        return queue_again(s, r, row);
+    }
     int rc = run_output_store(s, r);
     if (rc < 0)
         return rc;

@@ -83,7 +83,7 @@ struct job_work {
     size_t env_count, made_count; /* of it, and of what was made for it */
     char *made[RESOURCE_KINDS + 3];
 };
-/* run_resources.c: adds to its environment how many processors it has, if more than one, and which resources of its host.
+/* run_work.c: adds to its environment how many processors it has, if more than one, and which resources of its host.
  * 0 or -ENOMEM */
 int run_add_environment(struct job_work *w, const struct run *r);
 int run_work(struct sched *s, uint64_t job, struct job_work *out); /* 0 or -errno; in any case: run_work_free */

@@ -1,5 +1,6 @@
 """A node where something is missing: what fails there and works elsewhere goes elsewhere."""
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -86,3 +87,60 @@ def test_what_fails_everywhere_is_no_fault_of_a_node(both):
         futures = [ex.submit(nowhere, i) for i in range(300)]
         assert all(isinstance(f.exception(), ValueError) for f in futures)
     assert value(both, "local", "why") == "" and value(both, "far", "why") == ""
+
+
+@pytest.fixture
+def onlyhere(both, monkeypatch):
+    """(mount, module): a module of the user's that is not to be found on the node."""
+    (both.work / "onlyhere.py").write_text(
+        "import os, time\n"
+        "if os.environ.get('PPFS_NODE') == 'far':\n"
+        "    raise ModuleNotFoundError(\"No module named 'onlyhere'\", name='onlyhere')\n"
+        "def f(i):\n"
+        "    time.sleep(0.02)\n"
+        "    return i, os.environ['PPFS_NODE']\n")
+    monkeypatch.syspath_prepend(str(both.work))
+    monkeypatch.chdir(both.work)
+    import onlyhere
+    yield both, onlyhere
+    del sys.modules["onlyhere"]
+
+
+def found_missing(m):
+    wait_until(lambda: "no module 'onlyhere'" in value(m, "far", "why"), "the node to be known for it")
+    wait_until(lambda: value(m, "far", "failed") != "0", "its failures to be counted")
+    assert value(m, "local", "why") == "" and value(m, "far", "done") == "0"
+
+
+def test_no_call_is_lost_to_a_missing_module(onlyhere):
+    m, module = onlyhere
+    with ppfs.Executor(str(m.mnt)) as ex:
+        futures = [ex.submit(module.f, i) for i in range(100)]
+        assert [f.result() for f in futures] == [(i, "local") for i in range(100)]
+        found_missing(m)
+        futures = [ex.options(priority=1).submit(module.f, i) for i in range(10)]  # jobs of their own
+        assert [f.result() for f in futures] == [(i, "local") for i in range(10)]
+
+
+def test_no_line_is_lost_to_a_missing_module(onlyhere):
+    m, _ = onlyhere
+    m.put("s.jsonl", "".join('{"call": "onlyhere.f", "args": [%d]}\n' % i for i in range(100)))
+    answers = [json.loads(line) for line in m.result("s.jsonl").splitlines()]
+    assert answers == [[i, "local"] for i in range(100)]
+    found_missing(m)
+
+
+def test_no_job_is_lost_to_a_missing_module(onlyhere):
+    m, module = onlyhere
+    names = ["j%d" % i for i in range(20)]
+    for i, name in enumerate(names):
+        m.put(name, pickle.dumps((module.f, (i,))))
+    wait_until(lambda: len(ended(m, names)) == len(names), "the jobs to end")
+    assert [pickle.loads(m.result(name)) for name in names] == [(i, "local") for i in range(20)]
+    found_missing(m)
+
+
+def test_a_module_that_no_node_has_fails_and_is_named(both):
+    both.put("s.jsonl", '{"call": "nosuchmodule.f"}\n' * 20)
+    answers = [json.loads(line) for line in both.result("s.jsonl").splitlines()]
+    assert len(answers) == 20 and all("there is no module 'nosuchmodule'" in a["error"] for a in answers)

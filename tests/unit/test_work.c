@@ -340,6 +340,31 @@ static void test_what_is_no_resource(void **state) {
     assert_int_equal(resources_parse(&r, "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1", 35), -EINVAL);
 }
 
+static void what_a_python_lacks(void **state) {
+    static const struct {
+        const char *why, *module; /* NULL: it lacks none */
+    } all[] = {
+        {"the call could not be unpickled on the node a: ModuleNotFoundError: No module named 'x.y'", "x.y"},
+        {"the call could not be unpickled on the node a: ModuleNotFoundError: hidden", ""},
+        {"the call could not be unpickled on the node a: ModuleNotFoundError: No module named 'x", ""},
+        {"the call could not be unpickled on the node a: ?\nNo module named 'x'", ""},
+        {"there is no module 'm' here to call 'm.f' from", "m"},
+        {"there is no module '", NULL},
+        {"ModuleNotFoundError: No module named 'x'", NULL},
+        {"the call could not be unpickled: AttributeError", NULL},
+        {"", NULL},
+    };
+    char module[WORK_MODULE], text[256], full[WORK_MODULE];
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        assert_int_equal(work_lacks(all[i].why, strlen(all[i].why), module), all[i].module != NULL);
+        assert_string_equal(module, all[i].module ? all[i].module : "");
+    }
+    memset(full, 'm', sizeof full);
+    int size = snprintf(text, sizeof text, "there is no module '%.*s%.*s' here", 64, full, 64, full);
+    assert_true(work_lacks(text, (size_t)size, module));
+    assert_int_equal(strlen(module), WORK_MODULE - 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(work_round_trip),
                                        cmocka_unit_test(bytes_change_with_the_format),
@@ -351,6 +376,7 @@ int main(void) {
                                        cmocka_unit_test(only_plain_calls_run_in_the_worker),
                                        cmocka_unit_test(outcome_round_trip),
                                        cmocka_unit_test(statuses_in_words),
+                                       cmocka_unit_test(what_a_python_lacks),
                                        cmocka_unit_test(there_is_memory),
                                        cmocka_unit_test(a_tree_can_be_killed),
                                        cmocka_unit_test(there_is_a_processor),

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -181,4 +182,24 @@ int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o) 
     }
     memcpy(o->why, why, strlen(why) + 1);
     return 0;
+}
+
+/* The sentences are those of without_module and resolve in forkserver/calls.py. */
+bool work_lacks(const char *why, size_t size, char module[WORK_MODULE]) {
+    static const char unpickled[] = "the call could not be unpickled on the node ", named[] = "No module named '",
+                      json[] = "there is no module '";
+    const char *line = memchr(why, '\n', size), *at = NULL;
+
+    size = line ? (size_t)(line - why) : size;
+    *module = 0;
+    if (size > sizeof json && memcmp(why, json, sizeof json - 1) == 0)
+        at = why + sizeof json - 1;
+    else if (size < sizeof unpickled || memcmp(why, unpickled, sizeof unpickled - 1) != 0)
+        return false;
+    else if ((at = memmem(why, size, named, sizeof named - 1)))
+        at += sizeof named - 1;
+    const char *end = at ? memchr(at, '\'', size - (size_t)(at - why)) : NULL;
+    if (end)
+        snprintf(module, WORK_MODULE, "%.*s", (int)(end - at), at);
+    return true;
 }
