@@ -18,6 +18,7 @@ from . import trust as trust_of
 from ._pickle.functions import Entry, FunctionCache
 from ._pickle.reach import PROTOCOL
 from ._pickle.serialize import NAMES, Sent, Serializer, joined, packed
+from ._pickle.shipped import Modules
 from ._pickle.values import LARGE_VALUE, LARGEST_VALUE
 from ._stream import frames
 from ._stream.channel import Channel
@@ -331,6 +332,9 @@ class Executor(_Submitter):
                  what it has set or changed in place, and the environment, directory, umask, sys.path, logging, warning
                  filters and recursion limit as it left them. When it raises, that call and all that follow raise
                  BrokenExecutor
+    modules      the user's own modules, or their names, which go to the workers as text, each with the whole package
+                 that it is in, as their files are now; True: all that are imported by now. Without it workers look for
+                 them where this program finds them, which other machines may not have
     max_workers  how many calls of this executor may be under way at a time, on all nodes together; the others wait in this
                  program. A private mount has so many slots at least. By default all go to the mount at once, which runs
                  as many as it has slots
@@ -356,7 +360,7 @@ class Executor(_Submitter):
     def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,
                  serializer: Optional[str] = None, initializer: Optional[Callable[..., Any]] = None,
                  initargs: Tuple[Any, ...] = (), max_workers: Optional[int] = None, trust: trust_of.TrustLike = None,
-                 **options: Any) -> None:
+                 modules: Modules = (), **options: Any) -> None:
         if isinstance(mount, int):
             raise TypeError("the first argument is where a ppfs is mounted; for %d workers write max_workers=%d"
                             % (mount, mount))
@@ -372,7 +376,7 @@ class Executor(_Submitter):
         if name is not None and mounts.is_private(where):
             raise NoMount("the session %s would be gone with this program, whose ppfs is its own; "
                           "mount one that stays: ppfs DIRECTORY" % name)
-        core = Core(where, name, Serializer(serializer), initializer, tuple(initargs), trusted)
+        core = Core(where, name, Serializer(serializer, modules), initializer, tuple(initargs), trusted)
         self._set_up(core, options)
         if max_workers is not None:
             core.set_limit(functools.partial(_above_slots, where, max_workers))

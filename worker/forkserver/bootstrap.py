@@ -172,12 +172,20 @@ def note_modules(cwd):
     _seen_modules.intersection_update(sys.modules)
 
 
-def forget_changed_modules(cwd):
-    """A module of the user's that was edited, or that another directory's would hide, is imported anew."""
+def came_along(name):
+    """Whether that module came with the calls of an executor (remote.py of the package)."""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    return isinstance(path, str) and path.startswith("<ppfs modules>/")
+
+
+def forget_changed_modules(cwd, begins=False):
+    """A module of the user's that was edited, or that another directory's would hide, is imported anew. begins: what comes
+    may be another executor's."""
     if not _local_modules:
         return
     if cwd == _local_cwd and all(mark == file_mark(mark[0]) for mark in _local_modules.values()):
-        return
+        if not begins or not any(map(came_along, _local_modules)):
+            return
     for name in _local_modules:
         sys.modules.pop(name, None)
         _seen_modules.discard(name)

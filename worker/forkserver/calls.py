@@ -261,7 +261,7 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
     trace of a call of a stream is the body of its ERROR."""
     pid = os.getpid()
     set_job(name, attempt, node, cwd, env)
-    forget_changed_modules(cwd)
+    forget_changed_modules(cwd, begins=True)
     context = contextvars.Context()  # decimal's and others' settings are the call's alone
     is_pickle = kind != WORK_JSON_CALL
     load = load_pickle if is_pickle else load_json
@@ -340,7 +340,7 @@ def begin_lease(name, attempt, node, cwd, env):
         _base_env.update(_environ._data)
         _base_path[:] = sys.path
         forget_values()  # memory= counts what is here
-    forget_changed_modules(cwd)
+    forget_changed_modules(cwd, begins=True)
 
 
 def find_function(key):

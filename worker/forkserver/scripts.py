@@ -75,7 +75,7 @@ def run_script(source, file, name, attempt, node, cwd, env):
     """Runs source as __main__ in this process, which is the job's own; (exit status, why). None: it stands in file, which
     children that are started anew read too (multiprocessing's spawn and forkserver)."""
     set_job(name, attempt, node, cwd, env)
-    forget_changed_modules(cwd)
+    forget_changed_modules(cwd, begins=True)
     main = types.ModuleType("__main__")
     main.__file__, main.__builtins__ = file or name, builtins
     sys.modules["__main__"] = main

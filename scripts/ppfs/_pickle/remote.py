@@ -11,6 +11,8 @@ values that this refers to (values.py), and the keyword PACKED.
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
 
+from .shipped import FINDER
+
 # The exception by which a worker says that an initializer failed: RuntimeError(INITIALIZER_FAILED, text).
 INITIALIZER_FAILED = "ppfs: the initializer failed"
 
@@ -20,17 +22,22 @@ PACKED = "ppfs: packed"
 Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], bytes]
 
 REMOTE = r'''
-import functools, hashlib, io, os, pickle, sys, traceback, types, warnings
+import functools, hashlib, importlib.util, io, os, pickle, sys, traceback, types, warnings, zlib
 
-def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped):
+def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped, shipped):
     if version and tuple(version) != sys.version_info[:2]:
         raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; "
                            "the serializer 'source' can" % (tuple(version) + sys.version_info[:2]))
+
+    finder = shipped and finder_of(shipped)
 
     def enter():
         missing = [p for p in path if p not in sys.path]
         if missing:
             sys.path[1:1] = missing
+        if finder and finder not in sys.meta_path:
+            finder.come()
+            missing.append(finder)
         return missing
 
     def obtain():
@@ -53,7 +60,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped
             return [one(*args) for args in chunk]
     elif fresh:
         func = lambda *args, **kwargs: take()(*args, **kwargs)
-    if init is None and not path and not wrapped:
+    if init is None and not path and not wrapped and not finder:
         if fresh:
             func.ppfs_fresh = True
         return func
@@ -104,8 +111,9 @@ def unpack(blob, *values):
 def leave(entered):
     """sys.path as it was: a worker that finds it changed takes the time to put everything in order after each call."""
     for p in entered:
-        if p in sys.path:
-            sys.path.remove(p)
+        where = sys.path if isinstance(p, str) else sys.meta_path
+        if p in where:
+            where.remove(p)
 
 def load(blob, source, modules):
     if source is not None:
@@ -451,7 +459,7 @@ def restore(holders, changed):
     for path, name, value in list(contents_of(holders)):
         if id(value) in replaced and value is not MISSING:
             put(holders[path], name, replaced[id(value)][1])
-'''
+''' + FINDER
 
 # The file name is the one that workers leave out of tracebacks.
 _EXPRESSION = "exec(compile(code, '<ppfs>', 'exec'), globals()) or make(*spec)"
@@ -462,9 +470,10 @@ class Remote:
 
     def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
                  source: Optional[Source] = None, init_key: str = "", chunked: bool = False,
-                 modules: Tuple[str, ...] = (), fresh: bool = False, wrapped: bool = False) -> None:
+                 modules: Tuple[str, ...] = (), fresh: bool = False, wrapped: bool = False,
+                 shipped: bytes = b"") -> None:
         self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, modules, fresh,
-                     wrapped)
+                     wrapped, shipped)
 
     def __reduce__(self) -> Tuple[Any, Tuple[str, Dict[str, Any]]]:
         return eval, (_EXPRESSION, {"code": REMOTE, "spec": self.spec})

@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 from .reach import BY_NAME, MAINS, PROTOCOL, Names
 from .remote import PACKED, THIS_VERSION, Remote, Source
+from .shipped import Modules, shipped
 from .source import source_of
 
 SERIALIZERS = ("cloudpickle", "dill", "pickle", "source")
@@ -194,6 +195,7 @@ class Parts(NamedTuple):
     init_key: str
     chunked: bool
     modules: Tuple[str, ...]
+    shipped: bytes  # modules (shipped.py)
     plain: bool  # the blob is all there is to send
     mark: bytes
     wrapped: bool = False  # it takes packed arguments in any case
@@ -204,18 +206,19 @@ class Parts(NamedTuple):
         if not self.plain:
             whole = _dumps(Remote(version=self.version, path=self.path, blob=self.blob, source=self.source,
                                   init_key=self.init_key, chunked=self.chunked, modules=self.modules, fresh=fresh,
-                                  wrapped=self.wrapped), PROTOCOL)
+                                  wrapped=self.wrapped, shipped=self.shipped), PROTOCOL)
         whole += self.mark
-        return Sent(hashlib.sha256(whole).digest(), whole, bool(self.path) and not self.plain)
+        return Sent(hashlib.sha256(whole).digest(), whole, bool(self.path or self.shipped) and not self.plain)
 
 
 class Serializer:
-    """One way to make bytes. name: one of SERIALIZERS, None for the best that is installed."""
+    """One way to make bytes. name: one of SERIALIZERS, None for the best that is installed. modules: see shipped.py."""
 
-    def __init__(self, name: Optional[str] = None) -> None:
+    def __init__(self, name: Optional[str] = None, modules: Modules = ()) -> None:
         if name is not None and name not in SERIALIZERS:
             raise ValueError("serializer is one of %s, not %r" % (", ".join(SERIALIZERS), name))
         self.name = name
+        self._shipped, self._shipped_names = shipped(modules, _is_users)
         self._by_value: Optional[types.ModuleType] = None
         if name in ("cloudpickle", "dill"):
             self._by_value = importlib.import_module(name)
@@ -247,13 +250,13 @@ class Serializer:
         """What func becomes; PicklingError names it when that is not possible. modules: those that shall be bound among
         its globals; friends: functions and classes that shall be, by these names; wrapped: see Parts."""
         path = extra_path()
-        parts = Parts(None, path, b"", None, init_key if initializer is not None else "", chunked, modules, False,
-                      _mark(func), wrapped)
-        by_name = self._importable(func) and (self.name != "source" or _is_installed(func))
+        parts = Parts(None, path, b"", None, init_key if initializer is not None else "", chunked, modules,
+                      self._shipped, False, _mark(func), wrapped)
+        by_name = self._importable(func) and (self.name != "source" or self._is_there(func))
         if self.name == "source" and initializer is not None:
             raise ValueError("the serializer 'source' sends no initializer")
         if by_name and initializer is None and self.name != "cloudpickle" and self.name != "dill":
-            if not (chunked or path or modules or friends or wrapped):
+            if not (chunked or path or modules or friends or wrapped or self._shipped):
                 return parts._replace(blob=self._plain(func), plain=True)
             if self._importable(friends):
                 return parts._replace(blob=_dumps((func, None, (), friends), PROTOCOL))
@@ -266,9 +269,9 @@ class Serializer:
         """The function that calls its first argument, for callables that go along with each call: what they are made
         of is found where this process finds it, and as it is now. None: workers find it anyway."""
         path, mark = extra_path(), _mark(None)
-        if not path and not mark:
+        if not path and not mark and not self._shipped:
             return None
-        return Parts(None, path, b"", None, "", False, (), False, mark).sent(False)
+        return Parts(None, path, b"", None, "", False, (), self._shipped, False, mark).sent(False)
 
     def _importable(self, func: Any) -> bool:
         """Whether a worker finds it by its name."""
@@ -280,7 +283,10 @@ class Serializer:
 
     def _goes_by_name(self, what: Any) -> bool:
         """Whether a function or class that goes along as source is found by its name instead."""
-        return self.names.found(what) and (self.name != "source" or _is_installed(what))
+        return self.names.found(what) and (self.name != "source" or self._is_there(what))
+
+    def _is_there(self, what: Any) -> bool:
+        return getattr(what, "__module__", None) in self._shipped_names or _is_installed(what)
 
     def _plain(self, func: Any) -> bytes:
         try:
