@@ -77,7 +77,7 @@ int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     fprintf(out, "%-16s %-6s %5s %8s %10s %10s %8s %12s %12s\n", "node", "state", "cpus", "running", "done", "failed",
             "share", "seconds", "each");
     struct table t = {out, x.nodes.ended, 0};
-    rc = sched_list_nodes(fs->sched, print_node, &t);
+    rc = sched_list_nodes(fs->sched, true, print_node, &t);
     fprintf(out, "\n%-21s %10s %10s %12s\n", "last", "minute", "15 minutes", "since start");
     fprintf(out, "%-21s %10.1f %10.1f\n", "ended each second", per_second(x.minute.ended, x.up, 60),
             per_second(x.quarter.ended, x.up, PACE_SECONDS));
@@ -139,7 +139,7 @@ int stats_json_up_to(struct fs *fs, FILE *out, size_t limit) {
     long_turns(fs, out, handler_as_json);
     fprintf(out, "},\n \"slots\": %u,\n \"nodes\": [", x.nodes.slots);
     struct table t = {out, 0, limit};
-    rc = sched_list_nodes(fs->sched, node_as_json, &t);
+    rc = sched_list_nodes(fs->sched, false, node_as_json, &t);
     fprintf(out, "]%s}\n", limit && (size_t)ftello(out) >= limit ? ", \"more_nodes\": true" : "");
     return rc;
 }
@@ -233,7 +233,7 @@ static int nodes(struct fs *fs, FILE *out) {
         else
             head(x.out[i], of[i].name, of[i].type, of[i].help);
     if (rc == 0)
-        rc = sched_list_nodes(fs->sched, node_series, &x);
+        rc = sched_list_nodes(fs->sched, true, node_series, &x);
     for (unsigned i = 0; i < NODE_SERIES && x.out[i]; i++) {
         if (fclose(x.out[i]) && rc == 0)
             rc = -ENOMEM;

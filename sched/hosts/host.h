@@ -84,10 +84,9 @@ struct host {
     uint64_t done, failed; /* attempts since this daemon began */
     unsigned crashes;      /* losses with work in a row, with nothing finished in between ... */
     bool lost_work;        /* ... the present one counts */
-    /* clock_us: no work until then, and one piece at a time until one is finished */
-    int64_t quiet_until;
-    int64_t short_until; /* clock_us: until then it has no room for more than ... */
-    unsigned short_used; /* ... so many slots, whatever it has */
+    int64_t quiet_until;   /* clock_us: no work until then, and one piece at a time until one is finished */
+    int64_t short_until;   /* clock_us: until then it has no room for more than ... */
+    unsigned short_used;   /* ... so many slots, whatever it has */
     struct refusal refusals[REFUSED_USERS];
     int64_t run_us, seen;
     struct took took[ESTIMATE_MAX + 1]; /* by function: estimate.h */

@@ -1,6 +1,7 @@
 /* Nodes as nodes/ shows and sets them: each is a host (host.h). */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "net/clock.h"
 #include "net/printable.h"
@@ -80,18 +81,23 @@ static void why_of(const struct host *h, char *buf, size_t size) {
 }
 
 /* Slots of idle leases count as free. */
+static void count(const struct host *h, struct node *out) {
+    out->state = state_of(h);
+    out->cpus = h->cpus;
+    out->running = h->used - h->idle;
+    out->done = h->done;
+    out->failed = h->failed;
+    out->seconds = (double)h->run_us / 1e6;
+    memcpy(out->name, h->name, sizeof out->name);
+}
+
 static void describe(const struct host *h, struct node *out) {
-    *out = (struct node){.state = state_of(h),
-                         .cpus = h->cpus,
-                         .running = h->used - h->idle,
-                         .done = h->done,
-                         .failed = h->failed,
-                         .seconds = (double)h->run_us / 1e6};
+    *out = (struct node){0};
+    count(h, out);
     out->seen = h->remote ? remote_seen_us(h->remote) : h->seen;
     if (h->pool)
         out->seen = clock_wall_us();
     out->pickles = host_pickles(h);
-    snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);
     size_t n = 0;
     *out->resources = 0;
@@ -143,13 +149,16 @@ struct nodes_sum sched_sum_nodes(const struct sched *s) {
     return sum;
 }
 
-int sched_list_nodes(struct sched *s, bool (*each)(void *, const struct node *), void *arg) {
+int sched_list_nodes(struct sched *s, bool brief, bool (*each)(void *, const struct node *), void *arg) {
     bool go_on = true;
+    struct node n = {0};
     for (struct host *h = s->hosts->all; h && go_on; h = h->next, s->steps++) {
-        struct node n;
         if (h->leaving)
             continue;
-        describe(h, &n);
+        if (brief)
+            count(h, &n);
+        else
+            describe(h, &n);
         go_on = each(arg, &n);
     }
     return 0;

@@ -27,7 +27,8 @@ struct nodes_sum {
     uint64_t ended; /* on all that are here */
 };
 struct nodes_sum sched_sum_nodes(const struct sched *s);
-int sched_list_nodes(struct sched *s, bool (*each)(void *arg, const struct node *), void *arg);
+/* brief: only name, state, cpus, running, done, failed and seconds are filled in. */
+int sched_list_nodes(struct sched *s, bool brief, bool (*each)(void *arg, const struct node *), void *arg);
 /* Their names in order of their ids, beginning after that id; 0: from the first. */
 void sched_page_nodes(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),
                       void *arg);

@@ -321,7 +321,7 @@ static void test_a_table_of_nodes_takes_a_step_a_node(void **state) {
         add_host(1, 100);
     unsigned listed = 0;
     uint64_t before = s->steps;
-    assert_int_equal(sched_list_nodes(s, on_node, &listed), 0);
+    assert_int_equal(sched_list_nodes(s, false, on_node, &listed), 0);
     assert_int_equal(sched_sum_nodes(s).slots, listed - 1); /* this machine has none here */
     assert_int_equal(listed, 1000);
     assert_int_equal(s->steps - before, listed);

@@ -151,7 +151,7 @@ static uint64_t steps(void) {
     assert_int_equal(sched_tally(s, 0, &t), 0);
     assert_non_null(sched_counts(s));
     sched_pace(s, PACE_SECONDS);
-    assert_int_equal(sched_list_nodes(s, none, NULL), 0);
+    assert_int_equal(sched_list_nodes(s, true, none, NULL), 0);
     for (int i = 0; i < SQL_STATEMENTS; i++)
         if (s->store->statements[i])
             all += (uint64_t)sqlite3_stmt_status(s->store->statements[i], SQLITE_STMTSTATUS_VM_STEP, false);
