@@ -34,6 +34,7 @@ void args_help(void) {
         "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
         "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
         "  --keep TIME         ended jobs are forgotten after TIME, such as 12h or 30d (default: never)\n"
+        "  --keep-results N    of each user at most N ended jobs are kept; the oldest are forgotten first\n"
         "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
         "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
         "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
@@ -129,7 +130,8 @@ static bool set_flag(struct args *a, const char *name) {
 
 /* Whether it was given before, or is one that may be. */
 static bool is_new(struct args *a, const char *name) {
-    static const char *const once[] = {"state", "python", "key", "quota", "listen", "keep", "silence", "cpus", "sync"};
+    static const char *const once[] = {"state", "python",  "key",  "quota", "listen",
+                                       "keep",  "silence", "cpus", "sync",  "keep_results"};
     for (size_t i = 0; i < sizeof once / sizeof *once; i++)
         if (strcmp(name, once[i]) == 0) {
             bool again = a->given & 1u << i;
@@ -144,7 +146,7 @@ static int own_option(struct args *a, const char *name, const char *value) {
     bool has = value && *value;
     char why[256];
     if (!is_new(a, name))
-        return wrong("--%s is given twice", name);
+        return wrong("--%s is given twice", strcmp(name, "keep_results") == 0 ? "keep-results" : name);
     if (strcmp(name, "state") == 0)
         return has ? set_string(&a->state, value) : wrong("%s needs a directory", "--state");
     if (strcmp(name, "python") == 0)
@@ -167,6 +169,9 @@ static int own_option(struct args *a, const char *name, const char *value) {
         return 0;
     if (strcmp(name, "keep") == 0)
         return wrong("--keep needs a time such as 12h or 30d, not '%s'", has ? value : "");
+    if (strcmp(name, "keep_results") == 0)
+        return set_number(&a->keep_results, value, 1, 1000000000,
+                          "--keep-results needs a number from 1 to 1000000000, not '%s'");
     if (strcmp(name, "silence") == 0)
         return set_number(&a->silence_s, value, 1, 3600, "--silence needs seconds from 1 to 3600, not '%s'");
     if (strcmp(name, "cpus") == 0)
@@ -231,20 +236,30 @@ static bool is_directory(const char *path) {
 
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"state", required_argument, NULL, 's'},    {"cpus", required_argument, NULL, 'c'},
-        {"python", required_argument, NULL, 'p'},   {"sync", required_argument, NULL, 'y'},
-        {"listen", required_argument, NULL, 'l'},   {"key", required_argument, NULL, 'k'},
-        {"silence", required_argument, NULL, 'i'},  {"node-user", required_argument, NULL, 'n'},
-        {"resource", required_argument, NULL, 'r'}, {"quota", required_argument, NULL, 'q'},
-        {"suid-jobs", no_argument, NULL, 'u'},      {"trace", no_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},           {"version", no_argument, NULL, 'V'},
-        {"check", required_argument, NULL, 'C'},    {"salvage", required_argument, NULL, 'S'},
-        {"keep", required_argument, NULL, 'e'},     {NULL, 0, NULL, 0},
+        {"state", required_argument, NULL, 's'},
+        {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},
+        {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},
+        {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},
+        {"node-user", required_argument, NULL, 'n'},
+        {"resource", required_argument, NULL, 'r'},
+        {"quota", required_argument, NULL, 'q'},
+        {"suid-jobs", no_argument, NULL, 'u'},
+        {"trace", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {"check", required_argument, NULL, 'C'},
+        {"salvage", required_argument, NULL, 'S'},
+        {"keep", required_argument, NULL, 'e'},
+        {"keep-results", required_argument, NULL, 'E'},
+        {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {
-        ['s'] = "state", ['c'] = "cpus",     ['p'] = "python", ['y'] = "sync",      ['l'] = "listen",
-        ['k'] = "key",   ['i'] = "silence",  ['q'] = "quota",  ['u'] = "suid_jobs", ['n'] = "node_user",
-        ['t'] = "trace", ['r'] = "resource", ['e'] = "keep"};
+        ['s'] = "state", ['c'] = "cpus",     ['p'] = "python", ['y'] = "sync",        ['l'] = "listen",
+        ['k'] = "key",   ['i'] = "silence",  ['q'] = "quota",  ['u'] = "suid_jobs",   ['n'] = "node_user",
+        ['t'] = "trace", ['r'] = "resource", ['e'] = "keep",   ['E'] = "keep_results"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};

@@ -14,6 +14,7 @@ struct args {
     bool trace;     /* log each transition */
     unsigned given; /* while it is read: which of those that can be given once */
     int64_t keep_us;
+    unsigned keep_results;    /* 0: all */
     unsigned cpus, silence_s; /* silence_s 0: the default */
     char *state, *python;     /* NULL: the default */
     char *key, *listen;       /* NULL: the default, none */

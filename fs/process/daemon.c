@@ -75,6 +75,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .listen = c->listen,
                                  .silence_ms = c->silence_ms,
                                  .keep_us = c->keep_us,
+                                 .keep_results = c->keep_results,
                                  .suid_jobs = c->suid_jobs,
                                  .node_users = c->node_users,
                                  .resources = c->resources,

@@ -15,6 +15,7 @@ struct daemon_config {
     const struct resources *resources;
     const char *node_users; /* as in sched_config */
     int64_t keep_us;
+    unsigned keep_results;
     unsigned cpus, silence_ms;
     const struct quotas *quotas; /* NULL: nobody else writes here */
     bool sync_full, suid_jobs;

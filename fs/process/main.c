@@ -128,6 +128,7 @@ static int run(const struct args *a) {
                                                                    .listen = a->listen,
                                                                    .silence_ms = a->silence_s * 1000,
                                                                    .keep_us = a->keep_us,
+                                                                   .keep_results = a->keep_results,
                                                                    .suid_jobs = a->suid_jobs,
                                                                    .node_users = a->node_users,
                                                                    .resources = &a->resources,

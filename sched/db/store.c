@@ -136,6 +136,14 @@ static const char *const migrations[] = {
     "WITH RECURSIVE up(top, id) AS (SELECT id, id FROM groups WHERE opening=1"
     " UNION SELECT up.top, groups.parent FROM up JOIN groups USING(id) WHERE groups.parent IS NOT NULL)"
     "UPDATE groups SET active=active+(SELECT count(*) FROM up WHERE up.id=groups.id) WHERE id IN (SELECT id FROM up);",
+    /* the ended jobs of --keep-results, and how many of them each user has */
+    ("CREATE TABLE kept(job INTEGER PRIMARY KEY, uid INTEGER NOT NULL, ended INTEGER NOT NULL);"
+     "CREATE INDEX kept_order ON kept(uid, ended);"
+     "CREATE TABLE kept_counts(uid INTEGER PRIMARY KEY, n INTEGER NOT NULL);"
+     "CREATE INDEX kept_most ON kept_counts(n);"
+     "CREATE TRIGGER kept_more AFTER INSERT ON kept BEGIN INSERT INTO kept_counts(uid, n) VALUES(new.uid, 1)"
+     " ON CONFLICT(uid) DO UPDATE SET n=n+1; END;"
+     "CREATE TRIGGER kept_fewer AFTER DELETE ON kept BEGIN UPDATE kept_counts SET n=n-1 WHERE uid=old.uid; END;"),
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

@@ -2,6 +2,7 @@
 #ifndef PPFS_STORE_KEEP_H
 #define PPFS_STORE_KEEP_H
 #include <stdint.h>
+#include <sys/types.h>
 
 struct store;
 /* on disk: never change them. By --keep: at is when it ended; by its own keep=: when it is due. */
@@ -13,4 +14,13 @@ int store_keep_done(struct store *st, uint64_t job);
 /* Those of the next max jobs behind *job that have ended, and have no row, get one by --keep; *job: the last that was
  * looked at. 1: there are more, 0 or -errno */
 int store_keep_old(struct store *st, uint64_t *job, int max);
+
+/* The ended jobs that --keep-results counts: of all that have no keep= of their own, those that were added. */
+int store_kept_add(struct store *st, uint64_t job, uid_t uid, int64_t ended);
+int store_kept_gone(struct store *st, uint64_t job);
+int store_kept_later(struct store *st, uint64_t job, int64_t ended); /* as if it had ended then */
+/* Of the user who has most, and more than that many, the one that ended first. -ENOENT: there is none. */
+int store_kept_over(struct store *st, uint64_t most, uint64_t *job);
+int store_kept_old(struct store *st, uint64_t *job, int max); /* as store_keep_old */
+int store_kept_clear(struct store *st, int max);              /* 1: there may be more, 0 or -errno */
 #endif

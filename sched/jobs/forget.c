@@ -15,16 +15,16 @@ static bool is_needed(struct sched *s, const struct job_row *r) {
            (r->array && store_dep_any(s->store, r->array));
 }
 
-static int forget_one(struct sched *s, uint64_t job, enum keep by, int64_t later) {
+/* 1: it is needed now, 0: it is gone, or was; or -errno */
+static int forget_one(struct sched *s, uint64_t job) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
     bool ended = rc == 0 && job_ended(r.job.state) && r.job.shelf < SHELF_ORPHAN;
     if (rc < 0 && rc != -ENOENT)
         return rc;
     if (ended && is_needed(s, &r))
-        return store_keep(s->store, job, by, later);
-    rc = ended ? sched_forget(s, job, false) : 0;
-    return rc < 0 ? rc : store_keep_done(s->store, job);
+        return 1;
+    return ended ? sched_forget(s, job, false) : 0;
 }
 
 /* What is due of one kind. 0: nothing more; *due is when the next is, where that is earlier. 1 or -errno */
@@ -42,10 +42,50 @@ static int forget_due(struct sched *s, enum keep by, int64_t *due) {
                 *due = at + extra;
             return 0;
         }
-        if ((rc = forget_one(s, job, by, now + LATER_US - extra)) < 0)
+        rc = forget_one(s, job);
+        if (rc >= 0)
+            rc = rc ? store_keep(s->store, job, by, now + LATER_US - extra) : store_keep_done(s->store, job);
+        if (rc < 0)
             return rc;
     }
     return 1;
+}
+
+/* Of each user, what is more than --keep-results. What is needed counts as having ended just now. Same returns. */
+static int forget_over(struct sched *s, int64_t *due) {
+    int64_t now = clock_wall_us();
+    uint64_t job;
+    bool needed = false;
+    for (int i = 0; i < ROWS; i++) {
+        int rc = store_kept_over(s->store, s->c.keep_results, &job);
+        if (rc < 0)
+            return rc == -ENOENT ? 0 : rc;
+        rc = forget_one(s, job);
+        needed |= rc > 0;
+        if (rc >= 0)
+            rc = rc ? store_kept_later(s->store, job, now + i) : store_kept_gone(s->store, job);
+        if (rc < 0)
+            return rc;
+    }
+    if (needed && (!*due || now + LATER_US < *due))
+        *due = now + LATER_US;
+    return !needed;
+}
+
+/* Its rows are made anew where it was not in force in the last daemon: the old ones go, and all jobs are looked at. */
+static int kept_slice(struct sched *s, int64_t *due) {
+    int rc = 0;
+    if (s->kept == KEPT_STALE)
+        rc = store_kept_clear(s->store, OLD_ROWS);
+    else if (s->kept == KEPT_FILLS)
+        rc = store_kept_old(s->store, &s->kept_at, OLD_ROWS);
+    else
+        return s->c.keep_results ? forget_over(s, due) : 0;
+    if (rc == 0) {
+        s->kept = s->kept == KEPT_STALE ? KEPT_FILLS : KEPT_ALL;
+        rc = s->kept == KEPT_ALL ? store_meta_set(s->store, "kept", 1) : 0;
+    }
+    return rc < 0 ? rc : 1;
 }
 
 void keep_slice(struct sched *s) {
@@ -56,6 +96,10 @@ void keep_slice(struct sched *s) {
         rc = store_meta_set(s->store, "keep", 1);
     }
     bool more = rc > 0;
+    if (rc >= 0) {
+        rc = kept_slice(s, &due);
+        more |= rc > 0;
+    }
     for (enum keep by = KEEP_BY_MOUNT; by <= KEEP_BY_JOB && rc >= 0; by++) {
         rc = forget_due(s, by, &due);
         more |= rc > 0;

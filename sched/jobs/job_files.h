@@ -44,6 +44,7 @@ int give_up_fewer(struct sched *s, const struct job *j); /* it leaves failures/,
 /* keep.c, forget.c */
 void keep_begin(struct sched *s);
 int keep_ended(struct sched *s, const struct job_row *r); /* it has ended: 0 or -errno */
+int keep_left(struct sched *s, const struct job_row *r);  /* what has ended is to be no such job any more */
 void keep_slice(struct sched *s);
 void keep_set_timer(struct sched *s, int64_t due);
 void keep_timer(evutil_socket_t fd, short what, void *arg);

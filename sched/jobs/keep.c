@@ -36,7 +36,17 @@ void keep_begin(struct sched *s) {
     s->keep_old = s->c.keep_us && !all;
     if (!s->c.keep_us && all)
         store_meta_set(s->store, "keep", 0);
+    int64_t kept = 0;
+    store_meta_get(s->store, "kept", &kept);
+    s->kept = s->c.keep_results && !kept ? KEPT_STALE : KEPT_ALL;
+    if (!s->c.keep_results && kept)
+        store_meta_set(s->store, "kept", 0);
     s->keeping = true;
+}
+
+int keep_left(struct sched *s, const struct job_row *r) {
+    bool counts = s->c.keep_results && job_ended(r->job.state) && r->job.shelf < SHELF_ORPHAN;
+    return counts ? store_kept_gone(s->store, r->job.id) : 0;
 }
 
 static int own_keep(struct sched *s, const struct job_row *r, int64_t *us) {
@@ -54,6 +64,11 @@ static int own_keep(struct sched *s, const struct job_row *r, int64_t *us) {
 int keep_ended(struct sched *s, const struct job_row *r) {
     int64_t us = -1;
     int rc = r->keeps ? own_keep(s, r, &us) : 0;
+    if (s->c.keep_results && !r->keeps && rc == 0) {
+        rc = store_kept_add(s->store, r->job.id, r->job.uid, r->job.ended);
+        s->keeping = true;
+        sched_tick(s);
+    }
     if (rc < 0 || us == 0 || (us < 0 && !s->c.keep_us))
         return rc;
     int64_t due = r->job.ended + (us < 0 ? s->c.keep_us : us);

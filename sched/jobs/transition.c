@@ -54,6 +54,7 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
     enum job_shelf shelf = part ? SHELF_PART : job_shelf_of(to);
     enum job_state from = j->state;
     assert(states_may(&job_states, j->state, to)); /* what is on the disk is never what it must not be */
+    int rc = keep_left(s, r);
     states_changed(&job_states, j->id, j->name, j->state, to);
     count(&delta, j, (uint64_t)-1);
     if (shelf != j->shelf)
@@ -70,7 +71,8 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
     r->sealed = false;
     count(&delta, j, 1);
     watch_transition(s, j, from, part);
-    int rc = store_job_save(s->store, r, also_save | SAVE_QUEUE);
+    if (rc == 0)
+        rc = store_job_save(s->store, r, also_save | SAVE_QUEUE);
     if (rc == 0)
         rc = store_tally_add(s->store, j->group, &delta);
     if (rc == 0)
@@ -115,6 +117,8 @@ int sched_remove(struct sched *s, struct job_row *r) {
     reading_stop(s, r->job.id);
     watch_gone(s);
     int rc = give_up_fewer(s, &r->job);
+    if (rc == 0)
+        rc = keep_left(s, r);
     if (rc == 0 && !job_ended(r->job.state) && r->job.shelf < SHELF_ORPHAN)
         rc = settle(s, &r->job, false);
     if (rc == 0 && job_is_stream(&r->job) && !r->stream)
@@ -150,6 +154,8 @@ int sched_forget(struct sched *s, uint64_t job, bool held_open) {
     else
         delta.cancelled--;
     rc = give_up_fewer(s, &r.job);
+    if (rc == 0)
+        rc = keep_left(s, &r);
     if (rc == 0)
         rc = array_forgets(s, &r);
     r.job.shelf = SHELF_ORPHAN;

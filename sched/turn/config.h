@@ -19,6 +19,7 @@ struct sched_config {
     const char *key;                   /* file of the shared key, NULL: key in state_dir, made if it is not there */
     const char *listen;                /* ADDR:PORT for nodes that dial in, or NULL */
     int64_t keep_us;                   /* after which an ended job is forgotten, 0: never (--keep) */
+    uint64_t keep_results;             /* so many ended jobs of a user are kept, 0: all (--keep-results) */
     unsigned silence_ms;               /* after which a node is cut off; 0: 5000 */
     bool sync_full;                    /* --sync full */
     const struct quotas *quotas;       /* NULL: nobody else writes here, and nothing is counted */

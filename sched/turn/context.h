@@ -81,6 +81,12 @@ struct sched {
     int64_t keep_due;
     bool keep_old;
     uint64_t keep_at;
+    enum {
+        KEPT_ALL,
+        KEPT_STALE,
+        KEPT_FILLS
+    } kept; /* the rows of --keep-results; those of jobs up to kept_at are there */
+    uint64_t kept_at;
     /* ids of elements that will be no jobs, since this turn, among others; 0: none */
     uint64_t dropped_first, dropped_end;
     uint64_t opened_round; /* one more: what user.opened has was taken back with a turn that was not committed */

@@ -144,3 +144,90 @@ def test_what_is_no_time(m, value):
     assert m.wait("x") == "failed" and "keep" in m.why("x")
     p = m.run("--keep", value)
     assert p.returncode == 2 and "--keep needs a time" in p.stderr and p.stderr.count("\n") == 1
+
+
+# --- --keep-results -----------------------------------------------------------------------------------------------
+
+def ended(m, prefix, count, text=JOB):
+    """The names of so many jobs that have ended one after the other."""
+    names = ["%s%d" % (prefix, i) for i in range(count)]
+    for name in names:
+        m.put(name, text)
+        m.wait(name)
+    return names
+
+
+def test_so_many_are_kept(new_mount):
+    m = new_mount().start()
+    old = ended(m, "old", 4)
+    put(m, "ever", JOB, "keep=0")
+    put(m, "long", BAD, "keep=1h")
+    put(m, "held", JOB, "hold=1")
+    for name in ("ever", "long"):
+        m.wait(name)
+    m.unmount()
+    m.options = ("--keep-results", "3")
+    m.start()
+    forgotten(m, old[0])
+    others = {"ever", "long", "held"}
+    assert there(m) == {*old[1:], *others}
+    new = ended(m, "new", 1, BAD)
+    forgotten(m, old[1])
+    os.unlink(m.results / old[3])  # what was forgotten by hand makes room
+    new += ended(m, "more", 1)
+    m.kill_daemon()
+    assert there(m) == {old[2], *new, *others}
+    m.sh("mv $M/failures/new0 $M/jobs/new0; rm $M/jobs/held")  # cancelled ones count, and who runs again is a new one
+    m.wait("new0")
+    forgotten(m, old[2])
+    assert there(m) == {*new, *others}
+    m.unmount()
+    m.options = ()
+    m.start()
+    rest = ended(m, "x", 3)
+    os.unlink(m.results / "x0")
+    assert there(m) == {*new, *others, *rest[1:]}
+    m.unmount()
+    m.options = ("--keep-results", "2")
+    m.start()
+    forgotten(m, *new, "held")
+    assert there(m) == {"ever", "long", *rest[1:]}
+
+
+def test_so_many_of_each_user(shared, alice, mallory):
+    m = shared
+    m.unmount()
+    m.options = (*m.options, "--keep-results", "2")
+    m.start()
+    hers = "echo 'print(1)' >$M/jobs/hers; cat $M/results/hers"
+    assert alice.sh(hers, M=m.mnt).stdout == "1\n"
+    mallory.sh("for i in 1 2 3 4 5; do echo 'print(1)' >$M/jobs/$i; cat $M/results/$i; done", M=m.mnt)
+    forgotten(m, "1", "2", "3")
+    assert there(m) == {"hers", "4", "5"}
+
+
+def test_what_is_read_is_kept(new_mount):
+    m = new_mount(options=("--keep-results", "1")).start()
+    put(m, "read", JOB)
+    with open(m.results / "read", "rb") as file:
+        ended(m, "y", 2)
+        forgotten(m, "y0")
+        assert file.read() == b"x\n" and "read" in there(m)
+
+
+# --- what else could grow -----------------------------------------------------------------------------------------
+
+def test_df_tells_the_room_of_the_state_directory(m):
+    mount, state = os.statvfs(m.mnt), os.statvfs(m.statedir)
+    assert (mount.f_frsize, mount.f_blocks) == (state.f_frsize, state.f_blocks)
+
+
+def test_the_log_is_cut_at_its_size(m):
+    log = m.statedir / "ppfs.log"
+    with open(log, "ab") as file:
+        file.write(b"ppfs: old\n" * 105000)
+    for name in ("first", "second"):
+        with pytest.raises(OSError):
+            (m.jobs / ".options").write_text("%s=1\n" % name)
+    assert (m.statedir / "ppfs.log.1").stat().st_size >= 1 << 20 > log.stat().st_size
+    assert "option second is not known" in log.read_text()
