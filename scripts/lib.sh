@@ -6,8 +6,10 @@
 build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libssl-dev libcap-ng-dev libseccomp-dev libjansson-dev python3-dev'
 demo_packages='fuse3 python3-cloudpickle'
 test_packages='fuse3 libcmocka-dev python3-pytest python3-pytest-xdist python3-cloudpickle python3-dill python3-joblib python3-numpy python3-prometheus-client
-    python3-tqdm python3-yaml chromium cpio curl e2fsprogs ed emacs-nox faketime iproute2 jq munge nano nftables openssl passwd procps rsync slurm-wlm tmux vim'
+    python3-tqdm python3-yaml chromium cpio curl e2fsprogs ed emacs-nox faketime iproute2 jq munge nano nftables openssl passwd procps rsync slurm-wlm tmux vim zsh'
 ci_packages='clang clang-format cppcheck debootstrap man-db mypy shellcheck'
+
+package_packages='debhelper dh-python dpkg-dev lintian'
 
 PYTHON=/usr/bin/python3
 
@@ -53,6 +55,15 @@ need() {
         say "$installing"
         die "apt-get could not install$missing"
     }
+}
+
+# copy_sources FROM TO: the sources as they stand there, without what was built from them.
+copy_sources() {
+    if git -C "$1" rev-parse --git-dir >/dev/null 2>&1; then
+        git -C "$1" ls-files -co --exclude-standard -z | (cd "$1" && tar --null -T - --ignore-failed-read -cf - 2>/dev/null)
+    else
+        tar -C "$1" --exclude='./build*' -cf - .
+    fi | tar --no-same-owner -C "$2" -xf -
 }
 
 # Whether a filesystem can be mounted here. The device node alone says nothing: in many containers it may not be opened. Where

@@ -58,6 +58,6 @@ def test_no_source_cites_a_document_that_is_not_here():
 
 def test_man_pages_that_are_cited_are_there():
     for file in FILES:
-        if file.suffix in (".c", ".h", ".py", ".md", ".1", ".5"):
-            for name, section in re.findall(r"\b(ppfs(?:-\w+)?)\((\d)\)", file.read_text()):
+        if file.suffix in (".c", ".h", ".py", ".md", ".1", ".5", ".8"):
+            for name, section in re.findall(r"\b((?:mount\.)?ppfs(?:-\w+)?)\((\d)\)", file.read_text()):
                 assert (TOP / f"man/{name}.{section}").exists(), f"{file.relative_to(TOP)}: {name}({section})"

@@ -19,30 +19,28 @@
 #define CPUS_MAX 4096
 
 void args_help(void) {
-    puts(
-        "usage: ppfs [options] MOUNTPOINT\n"
-        "Mounts a directory that runs the job files written into it. Unmount it with fusermount3 -u MOUNTPOINT.\n"
-        "\n"
-        "  -f                  stay in the foreground, log to stderr\n"
-        "  -o OPT,...          FUSE mount options (allow_other, ...); the options below may stand here too\n"
-        "  --state DIR         queue and results (default $XDG_STATE_HOME/ppfs or ~/.local/state/ppfs)\n"
-        "  --resource NAME=N   N of something that jobs ask for with resources=NAME:N or gpu=N, such as gpu=2; may be\n"
-        "                      given several times\n"
-        "  --cpus N            local slots (default: what affinity mask and cgroup quota allow; 0 = none)\n"
-        "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
-        "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
-        "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
-        "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
-        "  --keep TIME         ended jobs are forgotten after TIME, such as 12h or 30d (default: never)\n"
-        "  --keep-results N    of each user at most N ended jobs are kept; the oldest are forgotten first\n"
-        "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
-        "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
-        "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
-        "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
-        "  --trace             log each transition of a job, host, lease, ...; SIGUSR2 turns it on and off\n"
-        "  --check DIR         print what is wrong with the state directory of an unmounted ppfs, and mount nothing\n"
-        "  --salvage OLD NEW   make the state directory NEW of what is whole in a damaged one, print what is not\n"
-        "  --help --version");
+    puts("usage: ppfs [options] MOUNTPOINT         (fusermount3 -u MOUNTPOINT unmounts it)\n"
+         "Mounts a directory that runs the job files written into it. See ppfs(1).\n"
+         "\n"
+         "  -f                  stay in the foreground, log to stderr\n"
+         "  -o OPT,...          FUSE mount options; the options below may stand here, too\n"
+         "  --state DIR         queue and results (default ~/.local/state/ppfs)\n"
+         "  --cpus N            slots of this machine (default: its processors; 0: none)\n"
+         "  --resource NAME=N   N of what jobs ask for with resources=; may be repeated\n"
+         "  --python PATH       interpreter or virtual environment that jobs see\n"
+         "  --listen ADDR:PORT  let nodes join there (port 0 picks one, see nodes/.listen)\n"
+         "  --key FILE          secret of the mount (default DIR/key); nodes get join.key\n"
+         "  --silence SECONDS   a node that is silent so long is given up (default 5)\n"
+         "  --keep TIME         forget jobs that ended so long ago, such as 12h or 30d\n"
+         "  --keep-results N    forget ended jobs of each user beyond the newest N\n"
+         "  --node-user NAME=USER  whose jobs a node gets that does not run as root\n"
+         "  --quota FILE        limits: lines of USER|* jobs=N bytes=SIZE drafts=N slots=N\n"
+         "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
+         "  --sync full|normal  full: close() survives power loss; normal: fsync() does\n"
+         "  --trace             log each transition (SIGUSR2 turns it on and off)\n"
+         "  --check DIR         print what is wrong with a state directory\n"
+         "  --salvage OLD NEW   make NEW of what is whole in a damaged state directory\n"
+         "  --help --version");
 }
 
 static int set_string(char **to, const char *value) {

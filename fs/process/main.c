@@ -1,4 +1,5 @@
 /* ppfs: reads its options, checks what can be checked before there is a mount, then becomes the supervisor. */
+#include <commit.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -190,7 +191,7 @@ int main(int argc, char **argv) {
     if (a.help)
         args_help();
     else if (a.version)
-        puts("ppfs " PPFS_VERSION);
+        puts("ppfs " PPFS_VERSION PPFS_COMMIT);
     else if (a.check)
         status = check(a.check);
     else if (a.salvage[0])

@@ -10,29 +10,27 @@
 
 #include "scripts/ppfs_run/run.h"
 
-#define HELP                                                                                                           \
-    "usage: ppfs-run [options] [--] COMMAND [ARGUMENT]...\n"                                                           \
-    "       ppfs-run [options] -c RECIPE                      a line for sh; SHELL=ppfs-run of make\n"                 \
-    "       ppfs-run [options] -g GROUP [--] COMMAND [ARGUMENT or {}]... ::: ITEM...\n"                                \
-    "       ppfs-run [options] -g GROUP --lines FILE | --array FIRST-LAST [--] COMMAND [ARGUMENT or {}]...\n"          \
-    "       ppfs-run --wait NAME | --failed GROUP | --retry GROUP | --cancel NAME\n"                                   \
-    "Runs a command as a job of a ppfs, shows what it prints while it prints it, and ends as it ended.\n"              \
-    "\n"                                                                                                               \
-    "  -d, --detach          print the name of the job and return\n"                                                   \
-    "  -n, --no-stdin        leave standard input alone (else the job gets it where it is a file or a pipe)\n"         \
-    "  -o, --option OPT,...  options of the job, such as cpus=2,timeout=5m (ppfs(5))\n"                                \
-    "  -m, --mount DIR       the ppfs to use (default: $PPFS, yours, root's)\n"                                        \
-    "  -g, --group GROUP     a job for each item, in a group of that name\n"                                           \
-    "      --lines FILE      the items are its lines; - is standard input\n"                                           \
-    "      --array FIRST-LAST  the items are these numbers\n"                                                          \
-    "      --max N           of the group, run N at once at most\n"                                                    \
-    "      --max-fails N     when N of them have failed, cancel the others\n"                                          \
-    "      --progress        show how far the group is\n"                                                              \
-    "      --wait NAME       wait for a job or a group that there is, and end as it ended\n"                           \
-    "      --failed GROUP    print the names of those that failed, a line each\n"                                      \
-    "      --retry GROUP     run those that failed once more\n"                                                        \
-    "      --cancel NAME     cancel a job, or all of a group\n"                                                        \
-    "      --help --version\n"
+static const char help[] = "usage: ppfs-run [options] [--] COMMAND [ARGUMENT]...\n"
+                           "       ppfs-run [options] -c RECIPE                      SHELL=ppfs-run of make\n"
+                           "       ppfs-run [options] -g GROUP [--] COMMAND [ARGUMENT|{}]... ::: ITEM...\n"
+                           "       ppfs-run [options] -g GROUP --lines FILE|--array FIRST-LAST [--] COMMAND\n"
+                           "       ppfs-run --wait NAME | --failed GROUP | --retry GROUP | --cancel NAME\n"
+                           "Runs a command as a job of a ppfs, shows what it prints, and ends as it ended.\n"
+                           "  -d, --detach          print the name of the job and return\n"
+                           "  -n, --no-stdin        leave standard input alone\n"
+                           "  -o, --option OPT,...  options of the job, such as cpus=2,timeout=5m (ppfs(5))\n"
+                           "  -m, --mount DIR       the ppfs to use (default: $PPFS, yours, root's)\n"
+                           "  -g, --group GROUP     a job for each item, in a group of that name\n"
+                           "      --lines FILE      the items are its lines; - is standard input\n"
+                           "      --array FIRST-LAST  the items are these numbers\n"
+                           "      --max N           of the group, run N at once at most\n"
+                           "      --max-fails N     when N of them have failed, cancel the others\n"
+                           "      --progress        show how far the group is\n"
+                           "      --wait NAME       wait for a job or a group, and end as it ended\n"
+                           "      --failed GROUP    print the names of those that failed, a line each\n"
+                           "      --retry GROUP     run those that failed once more\n"
+                           "      --cancel NAME     cancel a job, or all of a group\n"
+                           "      --help --version\n";
 
 enum {
     OPT_LINES = 256,
@@ -57,7 +55,7 @@ struct sources {
 };
 
 void args_help(void) {
-    fputs(HELP, stdout);
+    fputs(help, stdout);
 }
 
 static int wrong(const char *format, const char *word) {

@@ -9,7 +9,7 @@ import subprocess
 import uuid
 
 import pytest
-from ppfsmount import PENDING, PPFS, SLOW, clean_env, database_of, need_programs, wait_until
+from ppfsmount import BUILD, PENDING, PPFS, SLOW, clean_env, database_of, need_programs, wait_until
 from processes import alive, kill, mount_line, text_of
 
 
@@ -34,6 +34,9 @@ def one_line(p, status, *words):
 def test_help(base):
     p = ppfs(base, "--help")
     assert (p.returncode, p.stderr) == (0, "")
+    for program in ("ppfs", "ppfs-run", "ppfs-node"):  # of a terminal, with the next prompt
+        lines = subprocess.run([BUILD / program, "--help"], capture_output=True, text=True, timeout=40 * SLOW).stdout.splitlines()
+        assert len(lines) < 24 and max(map(len, lines)) <= 80, program
     for word in ("MOUNTPOINT", "-f", "-o", "--state", "--cpus", "--python", "--sync", "--help", "--version"):
         assert word in p.stdout, word
 
@@ -41,7 +44,7 @@ def test_help(base):
 def test_version(base):
     p = ppfs(base, "--version")
     assert (p.returncode, p.stderr) == (0, "")
-    assert re.fullmatch(r"ppfs \d+\.\d+\S*\n", p.stdout)
+    assert re.fullmatch(r"ppfs \d+\.\d+\S*( \([0-9a-f]{12}(-dirty)?\))?\n", p.stdout)
 
 
 @pytest.mark.parametrize("args, word", [

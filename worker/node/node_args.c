@@ -20,29 +20,24 @@ enum { IDLE_MAX = 10000000, SILENCE_MAX = 3600 };
 
 void node_args_help(void) {
     puts("usage: ppfs-node --join HOST:PORT | --listen ADDR:PORT | --discover  [options]\n"
-         "Lends this machine's processors to a ppfs elsewhere. It stays in the foreground and logs to stderr.\n"
-         "\n"
-         "  --join HOST:PORT      dial a ppfs that was started with --listen; may be given several times\n"
-         "  --listen ADDR:PORT    wait for a ppfs to dial (mkdir nodes/HOST:PORT); port 0 picks one\n"
-         "  --discover[=WHERE]    answer when a ppfs looks for nodes on the local network; WHERE is\n"
-         "                        [GROUP][%INTERFACE][:PORT]\n"
-         "  --key FILE            the key that the ppfs has for its nodes (default ~/.local/state/ppfs/join.key)\n"
-         "  --cpus N              slots (default: what affinity mask and cgroup quota allow)\n"
-         "  --resource NAME=N     N of something that jobs ask for with resources=NAME:N or gpu=N, such as gpu=2; may "
-         "be\n"
-         "                        given several times\n"
-         "  --name NAME           what it is called in nodes/ (default: what its key is for, or the host's name)\n"
-         "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
+         "Lends this machine's processors to a ppfs elsewhere; stays in the foreground.\n"
+         "  --join HOST:PORT      dial a ppfs that has --listen; may be repeated\n"
+         "  --listen ADDR:PORT    wait for a ppfs to dial (mkdir nodes/HOST:PORT)\n"
+         "  --discover[=[GROUP][%INTERFACE][:PORT]]  answer a ppfs that looks for nodes\n"
+         "  --key FILE            key for nodes (default ~/.local/state/ppfs/join.key)\n"
+         "  --cpus N              slots (default: the processors of this machine)\n"
+         "  --resource NAME=N     N of what jobs ask for with resources=; may be repeated\n"
+         "  --name NAME           in nodes/ (default: of its key, or the host's)\n"
+         "  --python PATH         interpreter or virtual environment that jobs see\n"
          "  --idle-exit SECONDS   leave when there was nothing to do for so long\n"
-         "  --silence SECONDS     a ppfs of which nothing is heard so long is given up (default 5)\n"
-         "  --root-jobs           run jobs of the other machine's root, too, where this runs as root\n"
-         "  --uids LIST           run jobs of these users only: numbers, ranges, names, with commas between\n"
+         "  --silence SECONDS     a ppfs that is silent so long is given up (default 5)\n"
+         "  --root-jobs           run jobs of the other machine's root, too, as root\n"
+         "  --uids LIST           of these users only: numbers, ranges, names, with commas\n"
          "  --suid-jobs           programs such as sudo work in jobs of other users, too\n"
          "  --pid-file FILE       write the process id there once it is ready\n"
          "  --help --version\n"
-         "\n"
-         "SIGTERM: take no more, leave when what runs has ended; a second one: leave at once. SIGUSR1: print "
-         "statistics. SIGUSR2: write transitions of its sessions and work, or stop that.");
+         "SIGTERM: take no more, and leave when what runs has ended; again: leave at once.\n"
+         "SIGUSR1: print statistics. SIGUSR2: log transitions, or stop that.");
 }
 
 void node_say(const char *format, ...) {

@@ -1,0 +1,78 @@
+# Completion of ppfs's programs for bash: their options, as --help shows them, and names in the mount: jobs, groups, nodes.
+# shellcheck shell=bash disable=SC2207 # names with blanks are completed as words
+
+# The mount that the words name, else $PPFS, else the first in the mount table.
+_ppfs_mount() {
+    local i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+        -m | --mount) eval "printf %s ${COMP_WORDS[i + 1]}" 2>/dev/null && return ;;
+        esac
+    done
+    if [ -n "${PPFS:-}" ]; then
+        printf %s "$PPFS"
+    else
+        findmnt -n -r -f -t fuse.ppfs -o TARGET 2>/dev/null
+    fi
+}
+
+# _ppfs_names SHELF [-d]: what stands there, of directories alone with -d; a word with a slash goes into its group.
+_ppfs_names() {
+    local mount path
+    mount=$(_ppfs_mount)
+    [ -n "$mount" ] || return
+    case $cur in
+    */*) path=${cur%/*}/ ;;
+    *) path= ;;
+    esac
+    while IFS= read -r name; do
+        [ "${2:-}" = -d ] && [ ! -d "$mount/$1/$path$name" ] && continue
+        printf '%s\n' "$path$name"
+    done < <(command ls -1 -- "$mount/$1/$path" 2>/dev/null)
+}
+
+_ppfs() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]} i IFS=$'\n'
+    local options='after= array= cpus= cwd= env= gpu= hold= keep= memory= node= priority= resources= retries= sandbox= timeout='
+    COMPREPLY=()
+    if [ "$prev" = = ]; then # bash takes the sign for a word
+        prev=${COMP_WORDS[COMP_CWORD - 2]}=
+    elif [ "$cur" = = ]; then
+        prev=$prev= cur=
+    fi
+    prev=${prev##*,}
+    case ${program##*/}:$prev in
+    *:node= | ppfs:--node-user) COMPREPLY=($(compgen -W "$(_ppfs_names nodes)" -- "$cur")) && return ;;
+    *:after= | ppfs-run:--wait | ppfs-run:--cancel) COMPREPLY=($(compgen -W "$(_ppfs_names info)" -- "$cur")) && return ;;
+    ppfs-run:--failed | ppfs-run:--retry) COMPREPLY=($(compgen -W "$(_ppfs_names failures -d)" -- "$cur")) && return ;;
+    ppfs-run:-g | ppfs-run:--group) COMPREPLY=($(compgen -W "$(_ppfs_names jobs -d)" -- "$cur")) && return ;;
+    ppfs-run:-o | ppfs-run:--option)
+        COMPREPLY=($(compgen -W "${options// /$IFS}" -- "$cur"))
+        compopt -o nospace 2>/dev/null
+        return
+        ;;
+    *:--sync) COMPREPLY=($(compgen -W $'full\nnormal' -- "$cur")) && return ;;
+    *:-m | *:--mount | *:--state | *:--check) COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+    esac
+    case $cur in
+    -*)
+        COMPREPLY=($(compgen -W "$(command "$program" --help 2>/dev/null | command grep -oE -- '(^|[ ,|])--?[a-z][a-z-]*' | command tr -d ' ,|' | command sort -u)" -- "$cur"))
+        return
+        ;;
+    esac
+    if [ "${program##*/}" = ppfs-run ]; then
+        for ((i = 1; i < COMP_CWORD; i++)); do # the command's own words are files
+            case ${COMP_WORDS[i]} in
+            -d | -n | --detach | --no-stdin | --progress) ;;
+            --) COMPREPLY=($(compgen -c -f -- "$cur")) && return ;;
+            -*) i=$((i + 1)) ;;
+            *) COMPREPLY=($(compgen -f -- "$cur")) && return ;;
+            esac
+        done
+        COMPREPLY=($(compgen -c -f -- "$cur"))
+    else
+        COMPREPLY=($(compgen -f -- "$cur"))
+    fi
+}
+
+complete -o filenames -F _ppfs ppfs ppfs-node ppfs-run ppfs-top ppfs-dashboard ppfs-python ppfs-slurm
