@@ -32,12 +32,14 @@ int store_kept_old(struct store *st, uint64_t *job, int max) {
     return add_old(st, SQL_KEPT_OLD, job, max);
 }
 
-int store_kept_over(struct store *st, uint64_t most, uint64_t *job) {
-    int64_t id;
-    int rc = store_integers(st, &id, 1, SQL_KEPT_OVER, INTEGER(most));
-    if (rc == 0)
-        *job = (uint64_t)id;
-    return rc;
+int store_kept_over(struct store *st, uint64_t most, int64_t *uid, uint64_t *job) {
+    int64_t row[2];
+    int rc = store_integers(st, row, 2, SQL_KEPT_OVER, INTEGER(most), INTEGER(*uid));
+    if (rc < 0)
+        return rc;
+    *uid = row[0];
+    *job = (uint64_t)row[1];
+    return 0;
 }
 
 int store_kept_clear(struct store *st, int max) {

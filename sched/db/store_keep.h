@@ -19,8 +19,8 @@ int store_keep_old(struct store *st, uint64_t *job, int max);
 int store_kept_add(struct store *st, uint64_t job, uid_t uid, int64_t ended);
 int store_kept_gone(struct store *st, uint64_t job);
 int store_kept_later(struct store *st, uint64_t job, int64_t ended); /* as if it had ended then */
-/* Of the user who has most, and more than that many, the one that ended first. -ENOENT: there is none. */
-int store_kept_over(struct store *st, uint64_t most, uint64_t *job);
+/* Of the next user behind *uid who has more than that many, who becomes *uid, the one that ended first. -ENOENT */
+int store_kept_over(struct store *st, uint64_t most, int64_t *uid, uint64_t *job);
 int store_kept_old(struct store *st, uint64_t *job, int max); /* as store_keep_old */
 int store_kept_clear(struct store *st, int max);              /* 1: there may be more, 0 or -errno */
 #endif

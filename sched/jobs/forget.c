@@ -51,25 +51,35 @@ static int forget_due(struct sched *s, enum keep by, int64_t *due) {
     return 1;
 }
 
-/* Of each user, what is more than --keep-results. What is needed counts as having ended just now. Same returns. */
+/* Of each user, what is more than --keep-results. What is needed counts as having ended just now, and the next user
+ * has his turn. Same returns. */
 static int forget_over(struct sched *s, int64_t *due) {
     int64_t now = clock_wall_us();
     uint64_t job;
-    bool needed = false;
     for (int i = 0; i < ROWS; i++) {
-        int rc = store_kept_over(s->store, s->c.keep_results, &job);
-        if (rc < 0)
-            return rc == -ENOENT ? 0 : rc;
-        rc = forget_one(s, job);
-        needed |= rc > 0;
+        int64_t uid = s->kept_user - 1;
+        int rc = store_kept_over(s->store, s->c.keep_results, &uid, &job);
+        if (rc == -ENOENT && (!s->kept_user || s->kept_needed)) {
+            if (s->kept_needed && (!*due || now + LATER_US < *due))
+                *due = now + LATER_US;
+            s->kept_user = 0;
+            return s->kept_needed = false;
+        }
+        if (rc == -ENOENT) {
+            s->kept_user = 0;
+            continue;
+        }
+        rc = rc < 0 ? rc : forget_one(s, job);
+        if (rc > 0) {
+            s->kept_needed = true;
+            s->kept_user = uid + 1;
+        }
         if (rc >= 0)
-            rc = rc ? store_kept_later(s->store, job, now + i) : store_kept_gone(s->store, job);
+            rc = rc ? store_kept_later(s->store, job, now) : store_kept_gone(s->store, job);
         if (rc < 0)
             return rc;
     }
-    if (needed && (!*due || now + LATER_US < *due))
-        *due = now + LATER_US;
-    return !needed;
+    return 1;
 }
 
 /* Its rows are made anew where it was not in force in the last daemon: the old ones go, and all jobs are looked at. */

@@ -87,6 +87,8 @@ struct sched {
         KEPT_FILLS
     } kept; /* the rows of --keep-results; those of jobs up to kept_at are there */
     uint64_t kept_at;
+    int64_t kept_user; /* who is looked at next is this one, or behind him */
+    bool kept_needed;  /* something that is needed was met since the first user */
     /* ids of elements that will be no jobs, since this turn, among others; 0: none */
     uint64_t dropped_first, dropped_end;
     uint64_t opened_round; /* one more: what user.opened has was taken back with a turn that was not committed */

@@ -206,6 +206,19 @@ def test_so_many_of_each_user(shared, alice, mallory):
     assert there(m) == {"hers", "4", "5"}
 
 
+def test_what_one_reads_keeps_nothing_of_others(shared, alice):
+    m = shared
+    m.unmount()
+    m.options = (*m.options, "--keep-results", "1")
+    m.start()
+    put(m, "root", JOB)
+    m.wait("root")
+    with open(m.results / "root"):  # root is looked at first
+        ended(m, "r", 1)
+        alice.sh("for i in 1 2 3; do echo 'print(1)' >$M/jobs/$i; cat $M/results/$i; done", M=m.mnt)
+        forgotten(m, "1", "2")
+
+
 def test_what_is_read_is_kept(new_mount):
     m = new_mount(options=("--keep-results", "1")).start()
     put(m, "read", JOB)
