@@ -275,7 +275,8 @@ static int count_again(struct salvage *v) {
 static int set_right(struct salvage *v) {
     if (v->lines && count_again(v) < 0)
         return -EIO;
-    return run(v, "DELETE FROM deps WHERE job NOT IN (SELECT id FROM jobs);"
+    return run(v, "DELETE FROM meta WHERE key='kept';" /* the next daemon counts anew for --keep-results */
+                  "DELETE FROM deps WHERE job NOT IN (SELECT id FROM jobs);"
                   "INSERT OR IGNORE INTO settle(dep, succeeded, name, uid) SELECT dep, 0, 'a job that was lost', "
                   "min(uid) FROM deps"
                   " JOIN jobs ON jobs.id=job WHERE dep NOT IN (SELECT id FROM jobs) GROUP BY dep;"
