@@ -52,8 +52,8 @@ static void on_happened(void *arg) {
     feeds_happened(arg);
 }
 
-static void on_refused(void *arg, uint64_t job, uint64_t request, int rc) {
-    waits_refuse(arg, (struct wait_key){.id = job}, request, rc);
+static void on_refused(void *arg, uint64_t on, uint64_t request, int rc) {
+    waits_refuse(arg, on, request, rc);
 }
 
 static void on_log(void *arg, const char *sentence) {

@@ -28,8 +28,6 @@ struct waiter {
     struct wait_key key;
     fuse_req_t req;
     uint64_t unique;
-    pid_t pid;
-    bool blocks;
     int error; /* nonzero: the answer if the next try has none */
     wait_retry *retry;
     fuse_ino_t ino;
@@ -92,8 +90,8 @@ static void on_interrupt(fuse_req_t req, void *arg) {
     mark(w);
 }
 
-void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks, wait_retry *retry, fuse_ino_t ino,
-                size_t size, off_t off, const struct fuse_file_info *fi) {
+void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, wait_retry *retry, fuse_ino_t ino, size_t size,
+                off_t off, const struct fuse_file_info *fi) {
     struct fuse_file_info copy = *fi;
     if (retry(fs, req, ino, size, off, &copy))
         return;
@@ -106,8 +104,6 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
                          .key = key,
                          .req = req,
                          .unique = fs->now.unique,
-                         .pid = fuse_req_ctx(req)->pid,
-                         .blocks = blocks,
                          .retry = retry,
                          .ino = ino,
                          .size = size,
@@ -115,8 +111,7 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
                          .fi = copy};
     LIST_INSERT_HEAD(bucket(fs->waits, key), w, in_bucket);
     become(w, PARKED);
-    if (blocks)
-        sched_blocked(fs->sched, w->pid, w->unique, key.id);
+    sched_blocked(fs->sched, fuse_req_ctx(req)->pid, w->unique, key.id);
     fuse_req_interrupt_func(req, on_interrupt, w);
 }
 
@@ -129,8 +124,7 @@ void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off) {
     w->ino = ino;
     w->off = off;
     LIST_INSERT_HEAD(bucket(fs->waits, key), w, in_bucket);
-    if (w->blocks)
-        sched_waits_on(fs->sched, w->unique, key.id);
+    sched_waits_on(fs->sched, w->unique, key.id);
 }
 
 static bool try(struct fs *fs, struct waiter *w) {
@@ -168,19 +162,19 @@ void waits_wake_range(struct fs *fs, uint64_t first, uint64_t end) {
                 mark(w);
 }
 
-void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc) {
+void waits_refuse(struct fs *fs, uint64_t id, uint64_t unique, int rc) {
     struct waiter *w;
-    LIST_FOREACH(w, bucket(fs->waits, key), in_bucket)
-        if (w->unique == unique) {
-            w->error = w->error ? w->error : rc;
-            mark(w);
-            return;
-        }
+    for (int group = 0; group < 2; group++)
+        LIST_FOREACH(w, bucket(fs->waits, (struct wait_key){id, group}), in_bucket)
+            if (w->unique == unique) {
+                w->error = w->error ? w->error : rc;
+                mark(w);
+                return;
+            }
 }
 
 static void finish(struct fs *fs, struct waiter *w, enum wait_state end) {
-    if (w->blocks)
-        sched_unblocked(fs->sched, w->unique);
+    sched_unblocked(fs->sched, w->unique);
     take_out(w, end);
 }
 

@@ -7,8 +7,8 @@
  *  - read info/NAME/wait: for the job to end; the job
  *  - read .wait, open and read .ok of info/ or info/G/: until nothing in there is unfinished; the group
  *
- * The scheduler is told of a parked open of results/NAME (sched_blocked): a job that waits so lends its slot, or is
- * refused if too many of its user's jobs do (waits_refuse). */
+ * The scheduler is told of each (sched_blocked): a job that waits so lends its slot, or is refused if too many of its
+ * user's jobs do (waits_refuse). */
 #ifndef PPFS_WAIT_H
 #define PPFS_WAIT_H
 #include "fs/fs.h"
@@ -25,10 +25,9 @@ struct wait_key {
 int waits_create(struct waits **out);
 void waits_destroy(struct waits *w); /* parked requests stay unanswered; accepts NULL */
 
-/* Tries, and parks the request if retry returns false. Only for the request that is being handled. blocks: its process
- * is blocked until the answer, so the scheduler may lend its slot (fs/tree/results.c). */
-void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks, wait_retry *retry, fuse_ino_t ino,
-                size_t size, off_t off, const struct fuse_file_info *fi);
+/* Tries, and parks the request if retry returns false. Only for the request that is being handled. */
+void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, wait_retry *retry, fuse_ino_t ino, size_t size,
+                off_t off, const struct fuse_file_info *fi);
 
 /* Called by a retry before it returns false: its request waits under this key from now on, with this ino and off. No
  * effect if it is not parked yet. */
@@ -39,7 +38,7 @@ bool waits_any(const struct fs *fs, struct wait_key key); /* a request is parked
 void waits_wake(struct fs *fs, struct wait_key key);
 void waits_wake_range(struct fs *fs, uint64_t first, uint64_t end); /* under jobs of these ids; a walk over all */
 void waits_turn(struct fs *fs);
-/* At the next waits_turn that request under that key is answered, with rc if its retry has no answer. */
-void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc);
+/* At the next waits_turn that request under a key with this id is answered, with rc if its retry has no answer. */
+void waits_refuse(struct fs *fs, uint64_t id, uint64_t unique, int rc);
 void waits_end(struct fs *fs, int rc); /* answers all with rc */
 #endif

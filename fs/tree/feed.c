@@ -235,7 +235,7 @@ void feed_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
     }
     if (x && !find(fs, fi->fh))
         resume(fs, x, who->gid);
-    wait_until(fs, req, (struct wait_key){.id = FEED_ID}, false, read_retry, ino, size, off, fi);
+    wait_until(fs, req, (struct wait_key){.id = FEED_ID}, read_retry, ino, size, off, fi);
 }
 
 bool feed_ready(struct fs *fs, const struct handle *h) {

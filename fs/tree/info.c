@@ -240,7 +240,7 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         reply_err(fs, req, -ENODATA);
         return;
     }
-    wait_until(fs, req, (struct wait_key){.id = id}, false, open_retry, ino_make(id, k), 0, id != ino_id(ino), fi);
+    wait_until(fs, req, (struct wait_key){.id = id}, open_retry, ino_make(id, k), 0, id != ino_id(ino), fi);
 }
 
 /* The job that an open file reads: if its name was written again before the reader has read a byte, the new job from
@@ -292,7 +292,7 @@ void info_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
         return;
     }
     uint64_t id = reads(fs, ino, off, fi, &j) == 0 ? j.id : ino_id(ino);
-    wait_until(fs, req, (struct wait_key){.id = id}, false, read_retry, ino, size, off, fi);
+    wait_until(fs, req, (struct wait_key){.id = id}, read_retry, ino, size, off, fi);
 }
 
 static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -316,7 +316,7 @@ static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t
 void info_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     struct job j;
     uint64_t id = reads(fs, ino, 0, fi, &j) == 0 ? j.id : ino_id(ino);
-    wait_until(fs, req, (struct wait_key){.id = id}, false, wait_retry_job, ino, size, off, fi);
+    wait_until(fs, req, (struct wait_key){.id = id}, wait_retry_job, ino, size, off, fi);
 }
 
 bool info_ready(struct fs *fs, const struct handle *h) {
@@ -370,7 +370,7 @@ static bool open_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size
 void info_group_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     fi->noflush = fi->direct_io = fi->nonseekable = 1;
     fi->fh = fs->now.unique;
-    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, open_retry_group, ino, 0, 0, fi);
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, open_retry_group, ino, 0, 0, fi);
 }
 
 static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -400,8 +400,7 @@ static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size
 void info_group_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     if (off > 0 && text_answer_kept(fs, req, fi->fh, size, off))
         return;
-    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, wait_retry_group, ino, size, off,
-               fi);
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, wait_retry_group, ino, size, off, fi);
 }
 
 bool info_group_ready(struct fs *fs, const struct handle *h) {

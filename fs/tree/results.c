@@ -113,8 +113,7 @@ void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fil
     fi->fh = fs->now.unique; /* for handle_open, which may come much later */
     struct job j;
     uint64_t id = results_newest(fs, ino_id(ino), &j) == 0 ? j.id : ino_id(ino);
-    wait_until(fs, req, (struct wait_key){.id = id}, true, open_retry, ino_make(id, KIND_RESULT), 0, id != ino_id(ino),
-               fi);
+    wait_until(fs, req, (struct wait_key){.id = id}, open_retry, ino_make(id, KIND_RESULT), 0, id != ino_id(ino), fi);
 }
 
 static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -139,7 +138,7 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
 
 void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     uint64_t id = handle_job(fs, ino, fi);
-    wait_until(fs, req, (struct wait_key){.id = id}, true, read_retry, ino_make(id, KIND_RESULT), size, off, fi);
+    wait_until(fs, req, (struct wait_key){.id = id}, read_retry, ino_make(id, KIND_RESULT), size, off, fi);
 }
 
 bool results_ready(struct fs *fs, const struct handle *h) {

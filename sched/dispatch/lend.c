@@ -34,11 +34,11 @@ static struct parked *find(struct sched *s, uint64_t request) {
 static void refuse(struct sched *s, const struct parked *p, uint64_t job, const struct user *u) {
     char who[32];
     snprintf(who, sizeof who, "user %u", (unsigned)u->uid);
-    sched_log_about(
-        s, who, NULL,
-        "%u job%s of user %u wait%s for results of others, and he may have no more such jobs: one is refused "
-        "the result that it would wait for (EDEADLK)",
-        u->lent, u->lent == 1 ? "" : "s", (unsigned)u->uid, u->lent == 1 ? "s" : "");
+    sched_log_about(s, who, NULL,
+                    "%u job%s of user %u wait%s for others, and he may have no more such jobs: one is refused what it "
+                    "would wait for "
+                    "(EDEADLK)",
+                    u->lent, u->lent == 1 ? "" : "s", (unsigned)u->uid, u->lent == 1 ? "s" : "");
     struct run *r = run_find(s, job);
     if (r)
         r->refused = true;
@@ -102,11 +102,11 @@ static void take_back(struct sched *s, const struct parked *p) {
         lease_lend(s, p->job, false);
 }
 
-void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job) {
+void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t on) {
     struct parked *p = calloc(1, sizeof *p);
     if (!p)
         return; /* its slot is then not lent out */
-    *p = (struct parked){.request = request, .pid = pid, .on = job};
+    *p = (struct parked){.request = request, .pid = pid, .on = on};
     struct parked **at = tsearch(&p->request, &s->dispatch->parked, ids_compare);
     if (!at || *at != p) {
         free(p);

@@ -5,10 +5,10 @@
 
 #include "sched/dispatch/lend.h"
 
-struct parked {                /* a request that waits for a result */
+struct parked {                /* a request that waits */
     uint64_t request;          /* first: key of the tree */
     pid_t pid;                 /* its process may be a job's */
-    uint64_t on;               /* the job whose result it is */
+    uint64_t on;               /* the job or group that it waits for */
     uint64_t job;              /* whose slot it has lent out, a run or a lease; 0: none */
     uint32_t attempt;          /* of that run */
     struct want *want;         /* where it is a job's */

@@ -36,8 +36,8 @@ struct sched_config {
     void (*dropped)(void *arg, uint64_t first, uint64_t end);
     /* After a commit since which there are events to read, or a job has gone; or NULL. */
     void (*happened)(void *arg);
-    /* The parked request for that job's result is refused: it fails with rc. */
-    void (*refused)(void *arg, uint64_t job, uint64_t request, int rc);
+    /* The parked request that waits for that (sched_blocked) is refused: it fails with rc. */
+    void (*refused)(void *arg, uint64_t on, uint64_t request, int rc);
     void (*log)(void *arg, const char *sentence);
     void *arg;
 };

@@ -1,4 +1,6 @@
 """A job that waits for others lends its slot out, however many it waits for; how many of a user's do so is bounded."""
+import os
+
 import pytest
 
 from ppfsmount import wait_until
@@ -22,6 +24,36 @@ def test_nested_ten_deep_on_one_slot(m):
     for i in range(1, 11):
         m.put("j%d" % i, "print(int(open('%s').read()) + 1)\n" % (m.results / ("j%d" % (i - 1))))
     assert m.result("j10") == b"10\n"
+
+
+WAYS = {
+    "wait": "cat $M/info/inner/wait",
+    "stdout": "cat $M/info/inner/stdout",
+    "stderr": "cat $M/info/inner/stderr; cat $M/info/inner/wait",
+    "group's wait": "cat $M/info/G/.wait",
+    "group's ok": "cat $M/info/G/.ok",
+    "events": "grep -q -m1 'G/second.*done' $M/events",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_slot_and_all_that_can_be_waited_for(m, way):
+    (m.node / "cpus").write_text("1")
+    os.mkdir(m.jobs / "G")
+    m.put("outer", "#!/bin/sh\nM=%s\nprintf '#!/bin/sh\\necho 1\\n' > $M/jobs/inner\nprintf '#!/bin/sh\\necho 2\\n' > $M/jobs/G/second\n%s\n"
+          % (m.mnt, WAYS[way]))
+    assert m.wait("outer") == "done", m.why("outer")
+    assert m.result("inner") == b"1\n" and m.result("G/second") == b"2\n"
+
+
+def test_one_who_would_wait_too_much_is_refused_a_read(new_mount, mallory):
+    m = new_mount(options=["-o", "allow_other"])
+    m.work.chmod(0o777)
+    m.work.parent.joinpath("quota").write_text("%s waits=0\n" % mallory.name)
+    m.start("--quota", m.work.parent / "quota")
+    (m.node / "cpus").write_text("1")
+    sh(mallory, m, "cd %s; mkdir $M/jobs/G; printf '#!/bin/sh\necho > %s/jobs/G/x; cat %s/info/G/.wait\n' > $M/jobs/outer" % (m.work, m.mnt, m.mnt))
+    assert m.wait("outer") == "failed" and REFUSED in text_of(m.info / "outer" / "stderr")
 
 
 @pytest.fixture
@@ -56,7 +88,7 @@ def test_a_chain_within_the_bound_ends_and_a_longer_one_is_refused(eight, mallor
     assert refused == [4]
     assert m.why("long/4").startswith("exit status 1; it was refused a result that it would wait for, for its user has "
                                       "as many jobs that wait for others as he may; its last line is: ")
-    assert "8 jobs of user %d wait for results of others, and he may have no more such jobs" % mallory.uid in m.log()
+    assert "8 jobs of user %d wait for others, and he may have no more such jobs" % mallory.uid in m.log()
     m.work.joinpath("go").touch()
 
 
