@@ -120,7 +120,7 @@ static bool read_rows(struct salvage *v, struct table *t, int64_t after, int64_t
 
 /* Upwards until a page is damaged, downwards until one is, and what can be found between the two. */
 static void read_table(struct salvage *v, struct table *t) {
-    int64_t low = -1, high = INT64_MAX, last;
+    int64_t low = -1, high = INT64_MAX - 1, last;
     if (read_rows(v, t, low, high, false, &low))
         return;
     v->damaged = true;
