@@ -1,7 +1,7 @@
 """A state directory that was damaged while nothing was mounted: EIO or one clear line, never a hang, never a wrong result;
 and `ppfs --check` says what is wrong.
 
-PPFS_SEED replays the choices of a run, PPFS_ROUNDS says how many states get bits flipped anywhere (6).
+PPFS_SEED replays the choices of a run, PPFS_FLIPS says how many states get bits flipped anywhere (6).
 """
 import errno
 import os
@@ -16,7 +16,7 @@ import pytest
 from ppfsmount import PPFS, SLOW, database_of, text_of
 
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
-FLIPS = int(os.environ.get("PPFS_ROUNDS", 6))  # states with bits that are flipped anywhere
+FLIPS = int(os.environ.get("PPFS_FLIPS", 6))  # states with bits that are flipped anywhere
 ENDED = {"done", "failed", "cancelled"}
 
 
