@@ -10,8 +10,8 @@ enum { ESCAPE = 4 }; /* bytes of \xHH */
 
 size_t utf8_length(const char *text, size_t size) {
     const unsigned char *p = (const unsigned char *)text;
-    static const unsigned char least[] = {0, 0, 0x80, 0xa0,
-                                          0x90}; /* of the second byte after 0xe0, 0xf0: below, a shorter form exists */
+    /* of the second byte after 0xe0, 0xf0: below, a shorter form exists */
+    static const unsigned char least[] = {0, 0, 0x80, 0xa0, 0x90};
     size_t n = 2;
     if (size == 0)
         return 0;

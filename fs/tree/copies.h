@@ -7,6 +7,6 @@
 
 void copies_opened(struct fs *fs, pid_t pid, uint64_t fh, uint64_t job);
 void copies_closed(struct fs *fs, uint64_t fh); /* of any handle */
-uint64_t copies_of(const struct fs *fs,
-                   pid_t pid); /* the job of the spec that it opened last and still has open; 0: none */
+/* the job of the spec that it opened last and still has open; 0: none */
+uint64_t copies_of(const struct fs *fs, pid_t pid);
 #endif

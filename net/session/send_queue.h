@@ -33,8 +33,8 @@ int send_queue_add(struct send_queue *o, uint8_t kind, uint64_t id, const void *
 /* The next frames to send, as many as lie together and are no more than most bytes, but one at least. False: none. The
  * bytes stay where they are as long as the run is kept, also when they are acknowledged. */
 bool send_queue_next(struct send_queue *o, size_t most, struct send_queue_run *out);
-void send_queue_advance(struct send_queue *o,
-                        const struct send_queue_run *run); /* the run of send_queue_next was sent */
+/* the run of send_queue_next was sent */
+void send_queue_advance(struct send_queue *o, const struct send_queue_run *run);
 void send_queue_keep(const struct send_queue_run *run);
 void send_queue_release(struct send_queue_block *block); /* ends an send_queue_keep */
 void send_queue_rewind(struct send_queue *o);            /* all unacknowledged frames are to be sent */

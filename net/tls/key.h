@@ -56,8 +56,8 @@ size_t node_key_text(const struct node_key *k, char *buf);
 int node_key_write(const struct node_key *k, const char *path);
 /* 0, or -errno and one sentence, as with mount_key_read. */
 int node_key_read(struct node_key *out, const char *path, char *why, size_t why_size);
-int node_key_tls(const uint8_t secret[KEY_SECRET],
-                 struct tls_key *out); /* the key of TLS from its secret. 0 or -ENOTSUP */
+/* the key of TLS from its secret. 0 or -ENOTSUP */
+int node_key_tls(const uint8_t secret[KEY_SECRET], struct tls_key *out);
 void key_wipe(void *bytes, size_t size);
 
 /* What a mount signs for one greeting and no other: the binding is its connection's, the nonce of the node that asks,
@@ -65,8 +65,8 @@ void key_wipe(void *bytes, size_t size);
 struct key_greeting {
     uint8_t binding[TLS_BINDING], nonce[KEY_NONCE], ppfs[16], node[16];
 };
-int mount_key_sign(const struct mount_key *m, const struct key_greeting *g,
-                   uint8_t signature[KEY_SIGNATURE]); /* 0 or -ENOTSUP */
+/* 0 or -ENOTSUP */
+int mount_key_sign(const struct mount_key *m, const struct key_greeting *g, uint8_t signature[KEY_SIGNATURE]);
 /* Whether the mount of this key has signed that. */
 bool node_key_verify(const struct node_key *k, const struct key_greeting *g, const uint8_t signature[KEY_SIGNATURE]);
 #endif

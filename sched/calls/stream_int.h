@@ -34,8 +34,8 @@ bool streams_room(const struct sched *s, const struct user *u);
 size_t stream_share(const struct stream *st); /* bytes that it may hold */
 void stream_enters(struct stream *st);        /* memory */
 void stream_leaves(struct stream *st);
-struct stream *
-stream_to_evict(const struct sched *s); /* the next idle stream to leave memory; NULL: there are not too many */
+/* the next idle stream to leave memory; NULL: there are not too many */
+struct stream *stream_to_evict(const struct sched *s);
 void stream_becomes(struct stream *st, enum stream_state to);
 void stream_mark(struct stream *st);            /* it has work in this turn */
 void stream_rest(struct stream *st, bool idle); /* it has nothing to do, or has again */

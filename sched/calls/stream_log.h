@@ -15,8 +15,8 @@ int stream_log_tail(struct stream *st); /* the input of this turn. 0 or -errno *
 static inline struct spool_name stream_log_file(uint64_t job, enum job_body b) {
     return (struct spool_name){job, b, BODY_LOG};
 }
-int stream_log_flush(
-    struct stream *st); /* appends what this turn has gathered, but for pieces that the disk thread writes first */
+/* appends what this turn has gathered, but for pieces that the disk thread writes first */
+int stream_log_flush(struct stream *st);
 /* 1: all that was answered is in the log; 0: some is on the way there; -errno */
 int stream_log_settle(struct stream *st);
 int stream_put(struct stream *st); /* saves its position and answered calls. 0 or -errno */

@@ -30,6 +30,6 @@ int store_arrays_wake_all(struct store *st);                         /* those th
 bool store_arrays(struct store *st);                                 /* whether there are any */
 int store_array_waiting(struct store *st, uint64_t id, int max);     /* how many of its elements wait, at most max */
 bool store_array_used(struct store *st, uint64_t id);                /* whether any element of it is known */
-int store_array_options(struct store *st, uint64_t id,
-                        uint64_t of); /* the job id gets the saved options of the other */
+/* the job id gets the saved options of the other */
+int store_array_options(struct store *st, uint64_t id, uint64_t of);
 #endif

@@ -14,8 +14,8 @@ struct control {
     uint64_t group, job; /* progress: the last group and job looked at, 0 = none */
 };
 
-int store_control(struct store *st,
-                  const struct control *x); /* in place of an earlier one of that user, top and what */
+/* in place of an earlier one of that user, top and what */
+int store_control(struct store *st, const struct control *x);
 /* The oldest order of the next user after *uid, in turns; *uid becomes that user. -ENOENT */
 int store_controlling(struct store *st, int64_t *uid, struct control *out);
 int store_controlled(struct store *st, const struct control *x); /* up to there */

@@ -14,6 +14,6 @@ struct user_counts {
 /* Counts for each user, by a walk over all jobs, and keeps the totals from then on. 0 or -errno. Once, with no
  * transaction open. */
 int store_count_users(struct store *st);
-int store_user_counts(struct store *st, uid_t uid,
-                      struct user_counts *out); /* in this transaction; all 0 if he has nothing */
+/* in this transaction; all 0 if he has nothing */
+int store_user_counts(struct store *st, uid_t uid, struct user_counts *out);
 #endif

@@ -45,8 +45,8 @@ struct demand {
 void host_hold_memory(struct host *h, uint64_t bytes, bool hold);
 uint64_t host_free_memory(const struct host *h);                 /* bytes that nobody reserves, UINT64_MAX: not known */
 bool host_has(const struct host *h, const struct constraint *p); /* as much memory and resources are left */
-bool host_keeps(const struct host *h,
-                const struct constraint *p); /* of that less is left than it asks for, or it is kept */
+/* of that less is left than it asks for, or it is kept */
+bool host_keeps(const struct host *h, const struct constraint *p);
 /* A place asks for no more memory and resources than are left and are not kept for another. */
 bool host_has_left(struct host *h, const char *place);
 /* As many resources as p asks for. */
@@ -64,8 +64,8 @@ struct host *host_choose(struct sched *s, const struct demand *d);
 void host_worked(struct host *h); /* it has finished a piece of work */
 void host_short(struct host *h);  /* its runner said -EAGAIN: it has no room for more for a moment */
 /* How its work ended; host_short, if the outcome says that there was no room. */
-void host_gave_back(struct host *h, uid_t uid,
-                    const struct work_outcome *o); /* an end of that user's work, of any kind */
+/* an end of that user's work, of any kind */
+void host_gave_back(struct host *h, uid_t uid, const struct work_outcome *o);
 /* Why it gave his work back, and is asked for him again later; NULL: it does not refuse him. */
 const char *host_refuses(const struct host *h, uid_t uid);
 void host_crashed(struct host *h);            /* it was lost; if work was lost with it, it rests for a while */

@@ -19,12 +19,12 @@ bool draft_stays(struct sched *s, const struct job *j);
 bool draft_why(struct sched *s, const struct job *j, char *why, size_t size);
 
 /* options_file.c */
-int options_file_write(struct sched *s, const struct job *j, const char *text,
-                       size_t size); /* it is to have that text: 0, -EINVAL, -EFBIG */
-int options_file_check(struct sched *s, const struct job *j,
-                       uint64_t group); /* whether it may become that group's: 0 or what take says */
-int options_file_take(struct sched *s,
-                      const struct job *j); /* it was closed: in force from here on. -EPERM, -EINVAL, -EFBIG */
+/* it is to have that text: 0, -EINVAL, -EFBIG */
+int options_file_write(struct sched *s, const struct job *j, const char *text, size_t size);
+/* whether it may become that group's: 0 or what take says */
+int options_file_check(struct sched *s, const struct job *j, uint64_t group);
+/* it was closed: in force from here on. -EPERM, -EINVAL, -EFBIG */
+int options_file_take(struct sched *s, const struct job *j);
 /* Its last writer has gone. What was not taken goes: it has the words that are in force again, or is removed where none
  * are. */
 int options_file_settle(struct sched *s, struct job_row *r);
@@ -32,8 +32,8 @@ int options_file_settle(struct sched *s, struct job_row *r);
 /* group_options.c: adds what the groups above a job of that user say, the outermost first. -EPERM with why: they say
  * what only a job's own user, or root, may say of it; o then has some of it. */
 int group_options(struct sched *s, uint64_t group, uid_t writer, struct options *o, char *why, size_t size);
-int group_options_check(struct sched *s, uint64_t group, uid_t writer, char *why,
-                        size_t size); /* whether they would: 0, -EPERM */
+/* whether they would: 0, -EPERM */
+int group_options_check(struct sched *s, uint64_t group, uid_t writer, char *why, size_t size);
 /* Of a draft that is closed. -EPERM: it will fail as it is queued, for its group would bind it; this way its writer
  * hears of it. */
 int group_options_close(struct sched *s, const struct job *j);

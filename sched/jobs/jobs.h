@@ -26,16 +26,16 @@ uint64_t sched_successor(const struct sched *s, uint64_t job, struct successor *
 
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);
-bool reading_stop(struct sched *s,
-                  uint64_t job); /* a draft that is being read stays one; false: it is not being read */
+/* a draft that is being read stays one; false: it is not being read */
+bool reading_stop(struct sched *s, uint64_t job);
 /* waits for others, for a node, or is queued */
 int submit_ready(struct sched *s, struct job_row *r, unsigned also_save);
 /* 0, -EINVAL: what the database has are no options, and the job fails (submit_unreadable says why), or -errno */
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
 extern const char submit_unreadable[];
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);
-int submit_place(struct sched *s, const struct job_row *r,
-                 char place[CONSTRAINT_MAX]); /* where its calls or it may run */
+/* where its calls or it may run */
+int submit_place(struct sched *s, const struct job_row *r, char place[CONSTRAINT_MAX]);
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
 /* a draft that is a stream, at its first write */
 int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind);

@@ -75,8 +75,8 @@ void lease_stop_unwanted(struct lease *l); /* kills it if the call that it runs 
 void lease_give(struct lease *l, uint32_t number, const struct call *c, const uint8_t hash[32]);
 
 /* lease_away.c */
-void lease_away_ended(struct lease *l,
-                      const struct work_outcome *o); /* its worker has ended; also for a lease that is not away */
+/* its worker has ended; also for a lease that is not away */
+void lease_away_ended(struct lease *l, const struct work_outcome *o);
 void lease_not_away(struct lease *l); /* it answers nothing more; does nothing for one that is not away */
 void lease_away_answer(struct lease *l, uint32_t number, enum answer_kind kind, const void *bytes, size_t size);
 void lease_away_output(struct lease *l, enum output_kind which, const void *bytes, size_t size);

@@ -28,8 +28,8 @@ struct stream_ops {
     int (*opened)(struct sched *s, const struct job_row *r);               /* one more writer; -ETXTBSY: too late */
     int (*write)(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again,
                  sched_done *done, void *arg);
-    int (*flushed)(struct sched *s, struct job_row *r, pid_t pid,
-                   int64_t size); /* the process has closed it, or is killed */
+    /* the process has closed it, or is killed */
+    int (*flushed)(struct sched *s, struct job_row *r, pid_t pid, int64_t size);
     int (*closed)(struct sched *s, const struct job_row *r);
     void (*set_priority)(struct sched *s, uint64_t job, int priority);
 };

@@ -80,9 +80,9 @@ bool users_ready(const struct sched *s);   /* ... or elsewhere */
 bool users_starved(const struct sched *s); /* somebody waits for slots that his quota would allow */
 /* Somebody waits for a slot, other than that user. */
 bool users_wait(const struct sched *s, const struct user *but);
-const struct user *user_waiting(const struct sched *s,
-                                unsigned i); /* the i-th who waits, more or less by turns; or NULL */
-void user_wide(struct user *u);              /* his first job needs more slots than his quota leaves */
+/* the i-th who waits, more or less by turns; or NULL */
+const struct user *user_waiting(const struct sched *s, unsigned i);
+void user_wide(struct user *u); /* his first job needs more slots than his quota leaves */
 /* The next user among those who wait and were not passed in this dispatch; NULL: none. */
 struct user *user_next(struct sched *s);
 void user_pass(struct user *u);
@@ -107,6 +107,6 @@ int quota_grows(struct sched *s, const struct job *j, uint64_t size);
 int quota_output(struct user *u, int64_t more); /* of a run; 0: counted in live */
 /* whether it asks for more slots than its user may have */
 bool quota_why_never(const struct sched *s, const struct job *j, char *buf, size_t size);
-bool quota_why_queued(struct sched *s, const struct job *j, char *buf,
-                      size_t size); /* whether it waits for slots of its own user */
+/* whether it waits for slots of its own user */
+bool quota_why_queued(struct sched *s, const struct job *j, char *buf, size_t size);
 #endif

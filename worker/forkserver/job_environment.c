@@ -35,8 +35,8 @@ static struct {
     bool threads_given[THREAD_NAMES]; /* set by whoever mounted */
     char root[ROOT_MAX];
     uint64_t serial;
-    char tool
-        [PATH_MAX]; /* where this worker keeps the programs of its own user's jobs, one at a time; "" not yet made */
+    /* where this worker keeps the programs of its own user's jobs, one at a time; "" not yet made */
+    char tool[PATH_MAX];
 } me;
 
 /* Takes on the job's user. 0 or -1 with errno. */

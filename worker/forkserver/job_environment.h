@@ -43,8 +43,8 @@ void environment_close(struct job_environment *p);
 int environment_script(struct job_environment *p, const char *name, int fd, const void *bytes, size_t size, char *why,
                        size_t why_size);
 
-void environment_drop_script(
-    struct job_environment *p); /* removes it; also what an environment_script that failed has left */
+/* removes it; also what an environment_script that failed has left */
+void environment_drop_script(struct job_environment *p);
 
 /* In the job's own process: signals and limits as a fresh process has them, own process group (another user's: own
  * session), dies with its parent, user, directory. Makes system calls only, so it is safe after vfork. 0 or the name of

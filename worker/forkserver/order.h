@@ -13,6 +13,6 @@ bool order_rounding_same(void); /* the row of it that takes no system call */
 /* Puts back what differs. False: something cannot be, and the worker must leave. Where the link itself is another file
  * the process ends. */
 bool order_restore(void);
-void order_descriptors(
-    void); /* puts the flags of 1, 2 and the link back: those of the open file, which children share */
+/* puts the flags of 1, 2 and the link back: those of the open file, which children share */
+void order_descriptors(void);
 #endif

@@ -41,8 +41,8 @@ bool python_threads(void);                       /* whether there are more than 
 void python_restore_signals(const int *changed); /* gives these, zero-terminated, the handlers that python3 has */
 
 /* --- leases: calls one after another, with little around them --- */
-void python_begin_lease(const struct work *w, const char *cwd,
-                        const char *const *env); /* cwd, env as for python_call */
+/* cwd, env as for python_call */
+void python_begin_lease(const struct work *w, const char *cwd, const char *const *env);
 
 struct python_answer {
     enum answer_kind kind; /* VALUE, ERROR, or NEED without bytes: not for a lease */

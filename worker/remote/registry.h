@@ -21,10 +21,10 @@ struct registry_events {
     /* A node is here; far stays valid until gone() returns. Returns the arg for its events, NULL: not wanted, let it
      * go. */
     void *(*up)(void *arg, struct remote *remote);
-    void (*changed)(void *node,
-                    struct remote *remote); /* remote_cpus, remote_python, remote_draining, or remote_linked */
-    void (*gone)(void *node, struct remote *remote,
-                 const char *why); /* after done() of all its work. why: one sentence */
+    /* remote_cpus, remote_python, remote_draining, or remote_linked */
+    void (*changed)(void *node, struct remote *remote);
+    /* after done() of all its work. why: one sentence */
+    void (*gone)(void *node, struct remote *remote, const char *why);
     /* A dial failed, and another follows; or the node there is here under another name. */
     void (*dialling)(void *arg, const char *address, const char *why);
     void (*log)(void *arg, const char *sentence);
@@ -55,14 +55,14 @@ int registry_first_key(const struct registry *f, const char *path, struct regist
 
 /* Dials HOST:PORT until registry_undial. 0, -EEXIST, -EINVAL: no HOST:PORT, -ENOMEM. */
 int registry_dial(struct registry *f, const char *address);
-int registry_undial(struct registry *f,
-                    const char *address); /* ends dialling; a node that is here stays. 0 or -ENOENT */
+/* ends dialling; a node that is here stays. 0 or -ENOENT */
+int registry_undial(struct registry *f, const char *address);
 /* Lets a node go (work that it has is LOST): it is told not to come back, its address is undialled, and gone()
  * follows. */
 void registry_let_go(struct registry *f, struct remote *remote);
 
-const char *
-registry_address(const struct registry *f); /* "ADDR:PORT" that nodes may join, "" when it does not listen */
+/* "ADDR:PORT" that nodes may join, "" when it does not listen */
+const char *registry_address(const struct registry *f);
 /* Looks for nodes in the local networks: where is as in discover.h ("" everywhere), NULL: no more. 0, or -errno
  * (-EINVAL: that is no place) and nothing has changed. */
 int registry_discover(struct registry *f, const char *where);

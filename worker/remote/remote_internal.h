@@ -9,8 +9,8 @@
 
 /* Called from the loop, never from inside a remote_* call or one of its runner's. */
 struct remote_owner {
-    void (*about)(void *arg,
-                  struct remote *f); /* what it is has changed, its link too; the first time it is ready to work */
+    /* what it is has changed, its link too; the first time it is ready to work */
+    void (*about)(void *arg, struct remote *f);
     void (*lost)(void *arg, struct remote *f, const char *why); /* all its work was told LOST; remote_destroy it now */
 };
 
@@ -26,7 +26,7 @@ const struct session *remote_session(const struct remote *f);     /* NULL when i
 uint64_t remote_probe(struct remote *f);                          /* session_probe of its session, which it has */
 void remote_hello(struct remote *f, const void *id, size_t size); /* tells the node who we are */
 void remote_leave(struct remote *f); /* the node is told not to come back; lost() follows */
-void remote_fail(struct remote *f,
-                 const char *why); /* ends it; lost() follows from the loop, but the session ends at once */
+/* ends it; lost() follows from the loop, but the session ends at once */
+void remote_fail(struct remote *f, const char *why);
 void remote_refuse(struct remote *f, const char *why); /* the same, and the node is told why */
 #endif

@@ -18,8 +18,8 @@ uint32_t
 file_writer_kept(const struct file_writer *s);      /* number of file_writer_add calls whose bytes are in the file */
 bool file_writer_idle(const struct file_writer *s); /* all bytes are in the file, or there was an error */
 int file_writer_error(const struct file_writer *s); /* 0, or -errno: it could not be made or written */
-int file_writer_fd(const struct file_writer
-                       *s); /* owned by the writer, for use when it is idle without an error; its offset is the end */
-void file_writer_close(
-    struct file_writer *s); /* no more progress; the file is closed when the thread is done. Accepts NULL */
+/* owned by the writer, for use when it is idle without an error; its offset is the end */
+int file_writer_fd(const struct file_writer *s);
+/* no more progress; the file is closed when the thread is done. Accepts NULL */
+void file_writer_close(struct file_writer *s);
 #endif
