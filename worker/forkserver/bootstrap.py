@@ -101,7 +101,7 @@ def settle():
 
 
 def after_fork():
-    """numpy's generator is the one that does not notice a fork."""
+    """Reseeds numpy's generator, the only one that does not notice a fork."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

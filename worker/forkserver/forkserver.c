@@ -209,7 +209,7 @@ static void bury(pid_t pid, int status, const struct rusage *usage) {
         add_usage(&last_dead->usage, usage);
 }
 
-/* A process of its own that we wait for; what it does may take long. */
+/* Runs what in a child, because it may take long; the child is waited for as guards are. */
 static void do_beside(void (*what)(uint64_t), uint64_t serial) {
     if (!room_for_guard())
         return;
@@ -244,7 +244,7 @@ static void say_exited(const struct guard *g) {
     tell(&c);
 }
 
-/* Collects the dead, kills strangers, and says EXITED where that has come to an end. */
+/* Reaps children, kills those that are no guards, and says EXITED for each worker of which nothing is left. */
 static void reap_children(void) {
     struct rusage usage;
     int status;
@@ -303,7 +303,7 @@ static void reset_signals(void) {
     me.signals = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* A daemon that takes its files' modes from its clients has no umask; the files of jobs want one. */
+/* The daemon has no umask, because its clients give the modes of its files; the files of jobs need one. */
 static void restore_umask(void) {
     mode_t mask = umask(022);
 
@@ -353,10 +353,10 @@ int main(int argc, char **argv) {
     reset_signals();
     offer_to_oom_killer();
     restore_umask();
-    unsetenv("OLDPWD"); /* PWD and it are of whoever mounted; each job is given a PWD of its own */
+    unsetenv("OLDPWD"); /* both are of the shell that mounted; each job gets a PWD of its own */
     unsetenv("PWD");
-    /* What glibc comes to by itself after a large array: calls with arguments of a megabyte run twice as fast from the
-     * start. */
+    /* glibc sets these by itself after the first large array; set here, calls with arguments of a megabyte run twice as
+     * fast from the start. */
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
     if (me.signals < 0 || chdir("/"))
@@ -364,7 +364,7 @@ int main(int argc, char **argv) {
     me.uid = (uid_t)strtoul(argv[3], NULL, 10);
     environment_root(argv[2]);
     environment_threads();
-    environment_clear_root(false); /* of what a fork server before us may have left */
+    environment_clear_root(false); /* an earlier fork server may have left something */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);
     cgroup_start();

@@ -15,8 +15,8 @@
 
 enum { PARTS = 4, FILES = 5 }; /* work, its payload, the script's path, the rest; those descriptors and the request */
 
-/* Read by CPython, the dynamic loader, malloc, setlocale and libcrypto when they start, and by site (HOME). What a
- * program looks up whenever it needs it is not among them; TZ is neither, for tzset reads it again. */
+/* Variables that CPython, the dynamic loader, malloc, setlocale, libcrypto and site (HOME) read when they start. A
+ * variable that is read at each use needs no fresh interpreter, nor does TZ, which tzset reads again. */
 static const char *const at_start[] = {"PYTHON*",   "LANG",     "LC_*", "LOCPATH",        "LD_*",
                                        "OPENSSL_*", "MALLOC_*", "HOME", "GLIBC_TUNABLES", "GCONV_PATH"};
 static const char *const of_locale[] = {"LANG", "LC_*", "LOCPATH", "PYTHONUTF8", "PYTHONCOERCECLOCALE"};

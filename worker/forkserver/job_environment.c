@@ -44,8 +44,8 @@ static int become_user(const struct job_environment *p) {
     return p->other ? login_become(&p->user) : 0;
 }
 
-/* In the child of vfork, whose memory is ours: is the job's user, enters the directory of p and makes its name plain if
- * that is wanted, and if it stays short enough. */
+/* In the child of vfork, which shares our memory: becomes the job's user and enters p->cwd. plain: resolves that name,
+ * unless the result is too long. */
 static void try_cwd(struct job_environment *p, bool plain) {
     char real[PATH_MAX];
 
@@ -56,8 +56,7 @@ static void try_cwd(struct job_environment *p, bool plain) {
     _exit(0);
 }
 
-/* Whether the job's user may enter p->cwd: tried out in a process that is that user, as is what the directory is
- * called. */
+/* Whether the job's user may enter p->cwd: a child tries it, and resolves the name, as that user. */
 static __attribute__((noinline)) bool may_enter(struct job_environment *p, bool plain) {
     int status;
     pid_t pid = vfork();
@@ -70,7 +69,8 @@ static __attribute__((noinline)) bool may_enter(struct job_environment *p, bool 
     return pid > 0 && status == 0;
 }
 
-/* Whatever cleans /tmp may have removed the root. Made again, but never taken over from somebody who was faster. */
+/* Makes the root again where a cleaner of /tmp has removed it. A directory that somebody else has made there meanwhile
+ * is not used. */
 static int ensure_root(void) {
     struct stat st;
 
@@ -141,7 +141,7 @@ void environment_clear_root(bool itself) {
         return;
     if (itself)
         remove_tree(AT_FDCWD, me.root, 0);
-    else /* it stays the one that the pool has locked */
+    else /* the root itself stays, because the pool has it locked */
         empty_tree(AT_FDCWD, me.root, 0);
 }
 
@@ -305,8 +305,8 @@ char **environment_environ(const struct job_environment *p) {
 }
 
 /* --- opening and closing ---------------------------------------------------------------------------------------- */
-/* Whether cwd is not as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a
- * symbolic link in it. */
+/* Whether cwd must be resolved before $PWD may have it: shells and make accept symbolic links there, but no ".", ".."
+ * or double slash. */
 static bool is_crooked(const char *cwd) {
     size_t len = strlen(cwd);
 
@@ -314,7 +314,7 @@ static bool is_crooked(const char *cwd) {
            (len > 1 && strcmp(cwd + len - 2, "/.") == 0) || (len > 2 && strcmp(cwd + len - 3, "/..") == 0);
 }
 
-/* Enters p->cwd and makes it plain, where that is ours to do. */
+/* Enters p->cwd, and resolves its name where it must be. */
 static bool enter_own(struct job_environment *p) {
     char real[PATH_MAX];
 
@@ -395,7 +395,8 @@ static int copy_all(int to, int from, off_t at) {
     return 0;
 }
 
-/* A byte order mark before its #!: the kernel knows none, and would run it by /bin/sh or not at all. */
+/* Size of a byte order mark, which is left out: the kernel finds no #! behind one, and would run the file by /bin/sh or
+ * not at all. */
 static size_t mark_of(int fd, const void *bytes, size_t size) {
     char head[3];
 

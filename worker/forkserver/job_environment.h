@@ -1,5 +1,5 @@
-/* Where and as whom a job runs: its directory, its user, its environment, its limits. What a job names (a directory, a
- * program, the interpreter of its #! line) is looked at as its user, in the process that was going to be the job. */
+/* Where and as whom a job runs: its directory, its user, its environment, its limits. A directory, program or
+ * interpreter that a job names is looked up as its user, in the process that becomes the job. */
 #ifndef PPFS_JOB_ENVIRONMENT_H
 #define PPFS_JOB_ENVIRONMENT_H
 #include <limits.h>
@@ -16,7 +16,7 @@ struct job_environment {
     struct login user;
     uint64_t memory;
     unsigned sandbox; /* enum of sandbox.h */
-    int sandbox_abi;  /* what this kernel has for it */
+    int sandbox_abi;  /* the Landlock version of this kernel */
     char **env;       /* "K=V" pairs to add: of another user's login, PPFS_*, then the job's own; NULL-terminated */
 };
 
@@ -26,7 +26,7 @@ void environment_root(const char *root);   /* in the fork server */
 void environment_clear_root(bool itself);  /* removes all that is in it, or it too */
 bool environment_left_by(uint64_t serial); /* whether that worker, now dead, left something */
 void environment_clear(uint64_t serial);   /* removes it */
-/* Removes the roots of pools of our user that were killed with all that was theirs: nobody locks them. */
+/* Removes the roots that killed pools of our user have left: nobody has them locked. */
 void environment_sweep(void);
 void environment_begin_worker(uint64_t serial);
 /* In the fork server, before Python starts: numeric libraries use as many threads as a call has processors, one, unless

@@ -1,8 +1,6 @@
-/* Python work with a process of its own.
- *
- * The child tells its end through a page that it shares with us, and a call's
- * value through a memfd: neither can make us wait, whatever the job does to its descriptors or its children. What
- * stands in them was written by the job, so sizes are checked and texts are cut. */
+/* Python work with a process of its own. The child reports its end in a page that it shares with us, and a call's value
+ * in a memfd: neither can make us wait, whatever the job does to its descriptors or its children. The job has written
+ * both, so sizes are checked and texts are cut. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -64,13 +62,13 @@ static void child_enter(const struct job_environment *p, struct report *report) 
         report->told = 1;
         _exit(0);
     }
-    if (p->other) /* the change of user took that from it: its own files in /proc, a debugger of its user */
+    if (p->other) /* the change of user has closed its files in /proc to it, and itself to its user's debugger */
         prctl(PR_SET_DUMPABLE, 1);
     signal(SIGPIPE, SIG_IGN); /* as in python3 */
     signal(SIGXFSZ, SIG_IGN);
 }
 
-/* Nobody else is below or beside us: what follows is the kernel's taking down of this process alone. */
+/* Whether this process has no child and no second thread: then only the kernel's work on its own end is left. */
 static bool alone(void) {
     struct stat tasks;
 
@@ -83,7 +81,7 @@ static int64_t both_us(struct timeval a, struct timeval b) {
     return (a.tv_sec + b.tv_sec) * INT64_C(1000000) + a.tv_usec + b.tv_usec;
 }
 
-/* Taking down an interpreter takes as long as many a script, so its end is told before. */
+/* Reports the end early: taking down an interpreter takes as long as many a script. */
 static void tell_end(int status, int wake, struct report *report) {
     struct rusage self, children;
 
@@ -107,7 +105,7 @@ static _Noreturn void child_main(const struct work *w, const struct job_environm
     if (w->kind != WORK_PYTHON)
         child_call(w, p, data, report);
     int status = python_script(w, p->script, p->cwd, (const char *const *)p->env, why, sizeof(why));
-    if (getpid() == self) { /* else a process that the script forked has come to its own end here */
+    if (getpid() == self) { /* otherwise a process that the script forked has reached its end here */
         memcpy(report->why, why, sizeof(report->why));
         report->told = 1;
         tell_end(status, wake, report);
@@ -144,7 +142,7 @@ static void take_report(const struct work *w, const struct report *shared, struc
     memcpy(o->why, report.why, sizeof(o->why));
 }
 
-/* One page for the worker's whole life, empty: its jobs come one after the other. NULL: no memory. */
+/* The worker's one page, emptied: its jobs run one after the other. NULL: no memory. */
 static struct report *empty_report(void) {
     static struct report *shared;
 
@@ -174,13 +172,13 @@ static void no_process(struct work_outcome *o) {
     snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(errno));
 }
 
-/* --- the spare -------------------------------------------------------------------------------------------------- A
- * script needs a process of its own, and the copies of pages that a fork costs take longer than most scripts. So after
- * a script the worker forks the process of the next one while it has nothing to do; that rehearses (bootstrap.py),
- * which copies the pages that every script touches, and waits for its work on a socket. */
+/* --- the spare --------------------------------------------------------------------------------------------------- */
+/* A script needs a process of its own, and the copies of pages that a fork costs take longer than most scripts. So an
+ * idle worker forks the process of the next script ahead, after one script. That process rehearses (scripts.py), which
+ * copies the pages that every script touches, and waits for its work on a socket. */
 static struct {
     pid_t pid;     /* 0: there is none */
-    int fd, pidfd; /* pidfd: -1 on a kernel without; then its end is waited for and not told before */
+    int fd, pidfd; /* pidfd: -1 where the kernel has none; then the process is waited for */
 } spare = {.fd = -1, .pidfd = -1};
 
 static _Noreturn void spare_main(int fd, struct report *report) {
@@ -217,7 +215,7 @@ void job_process_spare(int link) {
             _exit(0);
         close(fds[0]);
         worker_part();
-        dup3(fds[1], link, O_CLOEXEC); /* up there it is in no script's way */
+        dup3(fds[1], link, O_CLOEXEC); /* a high number is in no script's way */
         close(fds[1]);
         spare_main(link, shared);
     }
@@ -248,7 +246,7 @@ void job_process_drop_spare(void) {
     spare.pid = 0;
 }
 
-/* Hands a script to the spare. Its process, or -1: there is none (any more), or the script is not for it. */
+/* Hands a script to the spare. Returns its process; -1: there is no spare, or the script is not for one. */
 static pid_t use_spare(const struct work *w, const struct job_environment *p) {
     struct work there = *w;
     struct iovec parts[2];
@@ -257,7 +255,7 @@ static pid_t use_spare(const struct work *w, const struct job_environment *p) {
     pid_t pid = spare.pid;
 
     there.cwd = p->cwd; /* a directory that was made for the job is there already */
-    if (p->script) {    /* there it finds the source */
+    if (p->script) {    /* the spare reads the source there */
         there.file = p->script;
         there.payload = NULL;
         there.payload_size = 0;
@@ -289,7 +287,7 @@ static bool only_child(pid_t pid) {
     return strcmp(text, want) == 0;
 }
 
-/* Waits for the script that the spare was given. True: it has told its end, and its process is still to be reaped. */
+/* Waits for the spare's script to end. True: it has reported its end, and its process is still to be reaped. */
 static bool await_end(pid_t pid, const struct report *shared, struct job_process *iso) {
     struct pollfd polled[2] = {{.fd = spare.fd, .events = POLLIN}, {.fd = spare.pidfd, .events = POLLIN}};
     struct report r;
@@ -318,13 +316,13 @@ bool job_process_bury(struct job_process *iso, unsigned max_ms) {
 
     if (iso->left <= 0)
         return true;
-    kill(iso->left, SIGKILL); /* it said that it was leaving */
+    kill(iso->left, SIGKILL); /* it has reported its end */
     reap_until(iso->left, &usage);
     iso->left = 0;
-    return reap_all(max_ms); /* and that it was alone */
+    return reap_all(max_ms); /* and that it had no children */
 }
 
-/* Runs w in a Python of its own: what it has told is in *told. line: of a lease. */
+/* Runs w in a fresh interpreter, and copies its report to *told. line: of a lease. */
 static void run_fresh(const struct work *w, const struct job_environment *p, int data, const struct lease_line *line,
                       struct report *told, struct work_outcome *o) {
     struct fresh_files files = {.data = data, .link = line ? line->link : -1, .page = line ? line->page_file : -1};
@@ -341,7 +339,8 @@ static void run_fresh(const struct work *w, const struct job_environment *p, int
         close(files.report);
 }
 
-/* Runs w in a copy of this Python and waits for it. False: it has told its end, and take_report knows the rest. */
+/* Runs w in a fork of this interpreter and waits for it. False: it has reported its end early, and take_report has the
+ * rest. */
 static bool run_copy(const struct work *w, const struct job_environment *p, struct job_process *iso,
                      struct report **told) {
     struct report *shared = *told = empty_report();
@@ -387,7 +386,7 @@ void job_process_run(const struct work *w, const struct job_environment *p, stru
     take_report(w, told, iso);
     if (!call || iso->outcome.end == WORK_SIGNALED || told->told)
         return;
-    /* A call must come to its end: os._exit(0) in it is not one. */
+    /* A call that leaves by os._exit(0) has failed. */
     iso->outcome.end = WORK_EXITED;
     snprintf(iso->outcome.why, sizeof(iso->outcome.why), "the call ended its process with exit status %d",
              iso->outcome.status);

@@ -54,14 +54,14 @@ static ssize_t receive_some(struct lease *l, int flags) {
     return recv(l->line.link, l->in + l->len, l->cap - l->len, flags);
 }
 
-/* The buffer is empty. After a call the next one often follows the answer at once: a worker that is still awake saves
- * both sides the wake-up, and gives way to whoever else wants to run. Then there is time to tidy up. */
+/* The buffer is empty. The next call often follows an answer at once: a worker that is still awake saves both sides a
+ * wake-up, and yields to whoever else wants to run. After that there is time to tidy up. */
 static ssize_t await_some(struct lease *l) {
     int64_t before = clock_us();
     struct pollfd polled = {.fd = l->line.link, .events = POLLIN};
     ssize_t n = -1;
 
-    errno = EAGAIN; /* which is what brought us here */
+    errno = EAGAIN; /* as the read before this has found */
     while (l->untidy && n < 0 && errno == EAGAIN && clock_us() - before < SPIN_US) {
         sched_yield();
         n = receive_some(l, MSG_DONTWAIT);
@@ -76,7 +76,7 @@ static ssize_t await_some(struct lease *l) {
     return n;
 }
 
-/* A large value has been through an empty buffer: its memory is not kept. */
+/* Gives back the memory of an empty buffer that a large value has made large. */
 static void shrink(struct lease *l) {
     uint8_t *less = l->cap > KEEP_MAX ? realloc(l->in, READ_MIN) : NULL;
 
@@ -125,7 +125,7 @@ static size_t look(struct lease *l, size_t skip, struct frame *f) {
     }
 }
 
-/* Cuts bytes out of what has come. */
+/* Removes bytes from the buffer. */
 static void cut(struct lease *l, size_t skip, size_t size) {
     uint8_t *from = l->in + l->at + skip;
 
@@ -166,7 +166,7 @@ static bool in_pipe(int fd) {
     return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
 }
 
-/* Answers the call of that id. printed: it is said, before the last frame, that something is in the pipes. */
+/* Answers the call of that id. printed: something is in the pipes, which PRINTED says before the last frame. */
 static void answer(uint64_t id, enum answer_kind kind, bool printed, const void *bytes, size_t size) {
     uint8_t note[FRAME_HEADER], header[FRAME_HEADER];
     const uint8_t *at = bytes;
@@ -181,8 +181,8 @@ static void answer(uint64_t id, enum answer_kind kind, bool printed, const void 
     worker_send(parts + !printed, 1u + printed + (size > 0));
 }
 
-/* What comes out of the pipes is told to be of the first call that is not answered, so the next one begins when it was
- * read. False when the link has ended. */
+/* Waits until the pipes were read: the pool takes their bytes for output of the first unanswered call, so the next one
+ * must not begin before. False when the link has ended. */
 static bool await_ack(struct lease *l) {
     struct frame f;
     size_t skip = 0, size;
@@ -214,7 +214,7 @@ struct named { /* a kind of what calls name */
 static const struct named function = {python_find_function, python_add_function};
 static const struct named value = {python_find_value, python_add_value};
 
-/* The body of the call; void once the buffer has moved. */
+/* The body of the call, valid until the buffer moves. */
 static const uint8_t *body_of(const struct lease *l, const struct todo *t, size_t *size) {
     *size = l->whole_size ? l->whole_size : t->own - FRAME_HEADER;
     return l->whole_size ? l->whole : l->in + l->at + FRAME_HEADER;
@@ -250,8 +250,8 @@ static bool ask(struct lease *l, struct todo *t, const struct named *kind, const
     return fits;
 }
 
-/* What the hash at that offset of the body names is in this process from here on, if there is such a thing. False when
- * the link has ended. */
+/* Provides the function or value of the hash at that offset of the body, if there is one. False when the link has
+ * ended. */
 static bool need(struct lease *l, struct todo *t, const struct named *kind, size_t offset) {
     uint8_t hash[FUNCTION_HASH];
     size_t size;
@@ -260,7 +260,7 @@ static bool need(struct lease *l, struct todo *t, const struct named *kind, size
     return kind->find(hash) || ask(l, t, kind, hash);
 }
 
-/* All that the call names, before anything of it is unpickled. False when the link has ended. */
+/* Provides all that the call names, before anything of it is unpickled. False when the link has ended. */
 static bool provide(struct lease *l, struct todo *t) {
     size_t size, count = 0;
     const uint8_t *bytes = body_of(l, t, &size);
@@ -289,7 +289,7 @@ static bool provide(struct lease *l, struct todo *t) {
 }
 
 /* --- calls */
-/* In order before the next one. Whether it left children costs a system call, all else none (watch.h). */
+/* Puts the process in order for the next call, if needed. Only the look for children costs a system call (watch.h). */
 static void after_call(struct lease *l, int64_t started) {
     bool smells = python_lease_smells() || in_pipe(2); /* perhaps a warning, which is shown once */
 
@@ -330,7 +330,7 @@ static bool run_call(struct lease *l, const struct frame *f, size_t own) {
     cut(l, 0, own);
     drop_pieces(l);
     after_call(l, started);
-    /* A worker that leaves may have lost its pipes: all in them is this call's. */
+    /* A worker that leaves may no longer see its pipes: whatever is in them is this call's. */
     bool printed = atomic_load(&page->reads) != l->reads || in_pipe(1) || in_pipe(2) || worker_spoiled();
     answer(t.id, t.answer.kind, printed, t.answer.bytes, t.answer.size);
     python_answer_clear(&t.answer);

@@ -37,8 +37,8 @@ def put_filters(base):
 
 
 def put_copyreg(base):
-    """What a package registered for its own classes concerns nobody else. What it did for others' would change how they
-    cross; a module that did so when it was imported would not do it again, so the worker goes."""
+    """What a package registered for its own classes concerns nobody else. What it registered for others' changes how these
+    are pickled; a module that did so when it was imported would not do it again, so the worker leaves."""
     global _spoiled
     table = copyreg.dispatch_table
     for key, reducer in list(table.items()):
@@ -70,7 +70,7 @@ def put_modules(base):
 
 
 def telling(function, spoils):
-    """The function, of C, whose effects nobody could see. spoils: nor undo."""
+    """The function of C whose effects nobody could see. spoils: nobody could undo them either."""
 
     @functools.wraps(function)
     def told(*args, **how):

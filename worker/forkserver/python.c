@@ -1,6 +1,6 @@
-/* The embedding: an interpreter that is python3 but for its start (no argv, no signal handlers), and the calls into
- * bootstrap.py. An exception that escapes it is a fault of ours or of a job that tore the interpreter; it becomes a
- * sentence like any other. */
+/* The embedded interpreter, which is python3 without argv and signal handlers, and the calls into bootstrap.py. An
+ * exception that escapes bootstrap.py is a fault of ours or of a job that broke the interpreter; it becomes a sentence
+ * like any other. */
 #include "worker/forkserver/python_int.h"
 
 #include "net/session/frame.h"
@@ -42,8 +42,7 @@ PyObject *bootstrap_get(const char *name) {
     return PyDict_GetItemString(bootstrap, name);
 }
 
-/* For functions of bootstrap.py without a result worth having; an exception in one is shown on stderr. True when it
- * went well. */
+/* Calls a function of bootstrap.py for its effect alone; an exception is shown on stderr. True when there was none. */
 static bool bootstrap_do(const char *name) {
     PyObject *result = bootstrap_call(name, PyTuple_New(0));
 
@@ -55,7 +54,7 @@ static bool bootstrap_do(const char *name) {
     return true;
 }
 
-/* own_locale: as python3 looks at it; else UTF-8 whatever it is. */
+/* own_locale: python3 reads the locale of the environment; otherwise it is UTF-8, whatever the locale. */
 static PyStatus initialise(const char *program, bool own_locale) {
     PyPreConfig pre;
     PyConfig config;
@@ -108,7 +107,7 @@ static bool set_constants(PyObject *names) {
 }
 
 static int start(const char *program, bool own_locale, bool warm, char *why, size_t why_size) {
-    /* As python3 does; before it starts, so that signal.getsignal says so too. */
+    /* Ignores signals as python3 does, but before it starts, so that signal.getsignal says so too. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     own_program = strdup(program);
@@ -234,7 +233,7 @@ void python_reply_clear(struct python_reply *reply) {
 void python_restore_signals(const int *changed) {
     PyObject *numbers = PyList_New(0), *result;
 
-    if (PyErr_CheckSignals()) /* one that has come and was not yet handled: by a handler of the call */
+    if (PyErr_CheckSignals()) /* a signal that has come and is not handled yet goes to a handler of the call */
         PyErr_Clear();
     for (size_t i = 0; numbers && changed[i]; i++) {
         PyObject *number = PyLong_FromLong(changed[i]);

@@ -34,11 +34,11 @@ struct python_reply {
 void python_call(const struct work *w, const char *cwd, const char *const *env, struct python_reply *reply);
 void python_reply_clear(struct python_reply *reply);
 
-/* Puts the Python of a worker in order after python_call. False when the worker cannot go on (threads were left
- * running, output would not go, order.py says that something is not to be put back). */
+/* Puts the Python of a worker in order after python_call. False when the worker cannot go on: threads still run, output
+ * could not be written, or order.py cannot put something back. */
 bool python_restore(const char *cwd);
-bool python_threads(void);                       /* whether there are more than this one */
-void python_restore_signals(const int *changed); /* gives these, zero-terminated, the handlers that python3 has */
+bool python_threads(void);                       /* whether there are threads besides this one */
+void python_restore_signals(const int *changed); /* sets python3's handlers for these signals, zero-terminated */
 
 /* --- leases: calls one after another, with little around them --- */
 /* cwd, env as for python_call */
@@ -67,10 +67,11 @@ void python_answer_clear(struct python_answer *a);
  * back, as far as that can be seen without a system call. */
 bool python_lease_smells(void);
 void python_lease_mark(void);
-void python_lease_rest(const char *cwd); /* between calls, some time went by: the user may have edited modules */
+void python_lease_rest(const char *cwd); /* after a pause between calls, in which the user may have edited modules */
 
-/* Runs the payload as __main__ in this process, which is the job's own, with all that python3 does at its end but
- * leaving. file: where it stands, too, for processes that look for it; NULL: nowhere. Returns the exit status. */
+/* Runs the payload as __main__ in this process, which is the job's own, and does all that python3 does at its end
+ * except leaving. file: a copy of the payload, for processes that look for one; NULL: there is none. Returns the exit
+ * status. */
 int python_script(const struct work *w, const char *file, const char *cwd, const char *const *env, char *why,
                   size_t why_size);
 

@@ -1,5 +1,5 @@
-/* The Python of a lease: a call goes through C from its pickle to the pickle of its value, and what one leaves behind
- * is looked at without a system call. What does not go straight is bootstrap.py's. */
+/* The Python of a lease: C takes a plain call from its pickle to the pickle of its value, and looks without a system
+ * call whether it has left something changed. Any other call goes through calls.py. */
 #include "worker/forkserver/python_int.h"
 
 #include "net/session/frame.h"
@@ -19,7 +19,7 @@ static struct {
     char **environ_at, *environ_kept[ENVIRON_KEPT];
     size_t environ_count;
     Py_ssize_t modules, path, argv;
-    bool round_libc; /* a module is here that calls foreign functions, and watch.h does not see when */
+    bool round_libc; /* a loaded module calls foreign functions unseen by watch.h */
 } lease;
 
 static size_t environ_length(void) {
@@ -57,7 +57,7 @@ static Py_ssize_t sys_length(const char *name) {
     return list && PyList_CheckExact(list) ? PyList_GET_SIZE(list) : -1;
 }
 
-/* Whether that module is here and its calls of foreign functions go unnoticed. */
+/* Whether that module is loaded and calls foreign functions unseen by watch.h. */
 static bool unseen(const char *name) {
     PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), name);
     PyObject *file = module && PyModule_Check(module) ? PyModule_GetFilenameObject(module) : NULL;
@@ -140,7 +140,7 @@ static void answer_error(struct python_answer *a, bool json, enum stage stage, P
     PyErr_NormalizeException(&type, &error, &trace);
     if (trace)
         PyException_SetTraceback(error, trace);
-    if (getpid() != lease.self) /* a process that the call has forked came back through here */
+    if (getpid() != lease.self) /* this is a process that the call has forked */
         Py_XDECREF(bootstrap_call("leave_like_python", Py_BuildValue("(O)", error ? error : Py_None)));
     if (!set_answer(a, ANSWER_ERROR,
                     bootstrap_call("lease_error", Py_BuildValue("iiOO", (int)json, (int)stage, error ? error : Py_None,

@@ -29,7 +29,7 @@ def show_line(text):
 
 
 def remember_source(name, source):
-    """So that tracebacks show lines of a file that is nowhere."""
+    """Lets tracebacks show lines of source that is in no file."""
     try:
         text = importlib.util.decode_source(source)
     except (SyntaxError, UnicodeDecodeError, LookupError):
@@ -38,7 +38,7 @@ def remember_source(name, source):
 
 
 def finish_script():
-    """What Py_FinalizeEx does that a script can notice; the rest costs 40 ms, and _exit does it. True: flush failed."""
+    """Does what a script can notice of Py_FinalizeEx; the rest costs 40 ms, and _exit spares it. True: flush failed."""
     threading._shutdown()
     atexit._run_exitfuncs()
     failed = flush()
@@ -64,7 +64,7 @@ OTHERS = frozenset("awk bash bat c cpp csh go jl js ksh lua m mjs php pl ps1 r r
 
 
 def before_source(source, name, compiled):
-    """What an error of source is told with that may be none of Python's: the file had nothing to say what it is."""
+    """What is added to the error of source that may not be Python: nothing in the file said what it is."""
     ending = os.path.basename(name).rpartition(".")[2].lower()
     if source.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"#!") or ending == "py" or (compiled and ending not in OTHERS):
         return ""

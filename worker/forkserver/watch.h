@@ -15,7 +15,7 @@ struct watch {
 };
 extern struct watch watch;
 
-/* Whether foreign tells of what the loaded library in that file calls by libffi: not where it has a libffi of its own
- * inside. */
+/* Whether watch.foreign notices calls that the loaded library in that file makes by libffi. It does not where a libffi
+ * is linked into the library. */
 bool watch_foreign(const char *file);
 #endif

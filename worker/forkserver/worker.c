@@ -40,7 +40,8 @@ static struct worker {
     struct lease_page *page;
     int page_file;
     bool leave;
-    bool last; /* the next job is the last one: something is left of this one, which was not known when it was told */
+    bool
+        last; /* the next job is the last one: something of this one was left, which was found after its end was told */
     uint8_t buffer[BUFFER];        /* the frame at work: struct work points into it */
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
 } me;
@@ -50,7 +51,7 @@ static _Noreturn void leave(int status) {
     _exit(status);
 }
 
-/* Writes all parts. A link that does not take them has no reader any more. */
+/* Writes all parts. The process ends where the link has no reader any more. */
 void worker_send(struct iovec *parts, size_t count) {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = count};
 
@@ -128,7 +129,7 @@ void worker_restore(const char *cwd) {
     bool fine = order_restore(); /* first, for there may be a timer running */
 
     fine = python_restore(cwd) && fine;
-    if (threads) /* they went on until they had been waited for */
+    if (threads) /* the threads went on until they had been waited for */
         fine = order_restore() && fine;
     if (!reap_all(TREE_MS) || !fine)
         me.leave = true;
@@ -231,7 +232,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         send_done(w->job, o, NULL, 0, NULL, 0);
         return;
     }
-    if (p.other) /* so that /dev/stdout and /dev/stderr can be opened by it */
+    if (p.other) /* so that the job can open /dev/stdout and /dev/stderr */
         for (int fd = 1; fd <= 2; fd++)
             if (fchown(fd, p.user.uid, p.user.gid))
                 continue;
@@ -377,7 +378,7 @@ void worker_note(int link) {
     order_note(link);
 }
 
-/* Memory and pipes of this process have met one user's work. */
+/* The memory and pipes of a worker have met one user's work. */
 static _Noreturn void refuse_user(const struct work *w) {
     struct work_outcome o = {.attempt = w->attempt, .end = WORK_REFUSED};
 

@@ -21,8 +21,8 @@ struct agent_config {
 
 /* Called from the loop, never from inside an agent_* call. */
 struct agent_events {
-    void (*linked)(void *arg, uint64_t client, bool up);          /* its link went, or is back */
-    void (*taken)(void *arg, uint64_t client);                    /* it has taken us in; may be NULL, and the next */
+    void (*linked)(void *arg, uint64_t client, bool up); /* its link went, or is back */
+    void (*taken)(void *arg, uint64_t client);           /* it has taken us in; this and the next may be NULL */
     void (*refused)(void *arg, uint64_t client, const char *why); /* it has not: "ADDR:PORT ..."; left() follows */
     void (*left)(void *arg, uint64_t client, bool for_good);      /* it has ended; for_good: it does not want us back */
     void (*busy)(void *arg, bool busy);                           /* there are works now, there are none any more */
@@ -35,7 +35,7 @@ int agent_create(struct agent **out, struct event_base *base, const struct agent
                  void *arg);         /* 0 or -errno */
 void agent_destroy(struct agent *s); /* ends all sessions; the runner is not touched; accepts NULL */
 
-/* Events for the runner, with the serve as their arg. It is set once, before the first client. */
+/* Events for the runner, with the agent as their arg. It is set once, before the first client. */
 extern const struct runner_events agent_runner_events;
 void agent_set_runner(struct agent *s, struct runner runner);
 
@@ -48,8 +48,8 @@ void agent_resize(struct agent *s, unsigned cpus);
 void agent_drain(struct agent *s);   /* all are asked to give no more; what comes all the same is run */
 void agent_goodbye(struct agent *s); /* says that this node ends; left() follows as each has heard it */
 
-/* Answers of workers that have enough calls ahead are gathered for a moment, up to a millisecond. Who runs the loop may
- * spare this machine its wake-ups by sleeping for some of that (agent_gathers), and then sends them (agent_flush). */
+/* Answers of workers that have enough calls ahead are gathered for up to a millisecond. While agent_gathers says so,
+ * the loop may sleep for a part of that, to save wake-ups, before it sends them by agent_flush. */
 bool agent_gathers(const struct agent *s);
 void agent_flush(struct agent *s);
 

@@ -65,7 +65,7 @@ static bool again(enum message_kind kind, uint32_t number, int err) {
 
 static void need(struct task *t);
 
-/* The runner has it, or will never have it. */
+/* Notes that the runner has that frame, or will never have it. */
 static void given(struct task *t, enum message_kind kind, uint32_t number) {
     bool piece = kind == MESSAGE_PIECE, waited = t->out_half.any;
 
@@ -219,7 +219,7 @@ static struct function *cached(struct client *g, uid_t user, const uint8_t hash[
     return NULL;
 }
 
-/* What it counts as, at least FUNCTION_LEAST: so there are few enough to be looked through. */
+/* The size that it counts as, at least FUNCTION_LEAST, so that there are few enough to look through. */
 static size_t charge(size_t size) {
     return sizeof(struct function) + size < FUNCTION_LEAST ? FUNCTION_LEAST : sizeof(struct function) + size;
 }
@@ -251,7 +251,7 @@ void functions_free(struct client *g) {
         drop_last(g);
 }
 
-/* Whole in memory: everybody who wants it is given it, and it is kept. */
+/* Takes in a function that is whole in memory: whoever wants it is given it, and it is kept. */
 static bool function_whole(struct task *t, const uint8_t *bytes, size_t size, struct shared_buffer *shared) {
     struct client *g = t->client;
 
@@ -273,7 +273,7 @@ static bool function_whole(struct task *t, const uint8_t *bytes, size_t size, st
     return true;
 }
 
-/* Adds to what has come of it. False without memory. */
+/* Adds to the part of the function that has come. False without memory. */
 static bool function_add(struct task *t, const struct frame *m) {
     size_t want = t->function_size + m->size, room = t->function_room ? t->function_room : FRAME_BODY_MAX;
 
@@ -371,7 +371,7 @@ static void ask(struct task *t) {
     out_send(t, MESSAGE_NEED, MESSAGE_NEED, t->want_number, t->want, HASH);
 }
 
-/* It is given what it wants, where that is here; else it is asked for, where nobody has asked. */
+/* Gives it the function that it wants, if that is here; otherwise asks for it, if nobody has. */
 static void need(struct task *t) {
     struct function *f = cached(t->client, t->work.uid, t->want);
 

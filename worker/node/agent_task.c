@@ -1,6 +1,6 @@
 /* Works of clients: from START to DONE.
  *
- * A payload file has no name in serve.dir; the workers open it through this process's /proc entry, so nothing is left
+ * A payload file has no name in agent.dir; the workers open it through this process's /proc entry, so nothing is left
  * when the node is killed. The disk thread makes and writes it; ppfs is told how much is there (KEPT), and sends only
  * so much ahead of that. So a disk that hangs costs its own works the time, and nobody else.
  *
@@ -89,7 +89,7 @@ static void become(struct task *t, enum task_state to) {
         TAILQ_INSERT_TAIL(&s->waiting, t, next_waiting);
 }
 
-/* The runner has it, or nobody will. */
+/* Frees what its work points into: the runner has that work, or nobody will have it. */
 static void start_free(struct task *t) {
     free(t->start);
     free(t->start_env);

@@ -163,7 +163,7 @@ static int watch_signals(struct node *n) {
 }
 
 /* --- dialling ---------------------------------------------------------------------------------------------------- */
-/* Once, until it was there again: it is tried for ever. */
+/* Tells it once, until that ppfs was there again: the address is tried for ever. */
 static void tell_failure(struct join *j, const char *why) {
     if (!j->told)
         node_say("%s; it goes on trying", why);
@@ -466,7 +466,7 @@ int node_run(const struct node_args *a) {
 
     n->args = a;
     n->cpus = node_slots(a->cpus);
-    prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a dying fork server leaves is ours to kill */
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* this process kills what a dying fork server leaves */
     if (start(n, why, sizeof(why))) {
         node_say("%s", why);
         end(n);

@@ -40,7 +40,7 @@ int node_tls(const struct node_args *a, struct node_key *key, char name[NODE_NAM
              size_t size);
 /* So many slots as there are descriptors for: what a ppfs sends here is for one of them. */
 unsigned node_slots(unsigned wanted);
-/* The pool of its workers, which serve is given. The same. */
+/* The pool of its workers, which the agent is given. 0, or -errno and one sentence. */
 int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct agent *agent, struct pool **out,
               char *why, size_t size);
 /* Runs until a signal, idleness or the last ppfs ends it. The exit status; a failed start is a line on stderr. */

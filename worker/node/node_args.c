@@ -113,7 +113,7 @@ static int read_uids(struct node_args *a, const char *list) {
     return err;
 }
 
-/* Root's works are taken only where that was said by itself. */
+/* Root's work is taken only with --root-jobs, even if --uids names root. */
 static int complete_uids(struct node_args *a) {
     if (node_uids_have(&a->uids, 0) && !a->root_jobs)
         return wrong("%s", "--uids names root: give --root-jobs if root's jobs shall run here");

@@ -18,8 +18,8 @@ struct registry_config {
 
 /* Called from the loop, never from inside a registry_* call (dialling apart). arg is registry_create's. */
 struct registry_events {
-    /* A node is here; far stays valid until gone() returns. Returns the arg for its events, NULL: not wanted, let it
-     * go. */
+    /* A node is here; remote stays valid until gone() returns. Returns the arg for its events; NULL: it is not
+     * wanted, and is let go. */
     void *(*up)(void *arg, struct remote *remote);
     /* remote_cpus, remote_python, remote_draining, or remote_linked */
     void (*changed)(void *node, struct remote *remote);

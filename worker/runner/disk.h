@@ -18,7 +18,7 @@ struct disk_task {
 int disk_create(struct disk **out, struct event_base *base);
 void disk_destroy(struct disk *d); /* works off everything first; accepts NULL */
 void disk_submit(struct disk *d, struct disk_task *t);
-/* What takes long because somebody wants it so, such as to read a text of many MiB: when nothing else is left to do,
- * and owners take turns. So what is submitted later may be done before it. */
+/* The same for a task that a user can make long, such as reading a text of many MiB: it is done when nothing else is
+ * left to do, and owners take turns. A task that is submitted later may be done before it. */
 void disk_submit_long(struct disk *d, struct disk_task *t, uint32_t owner);
 #endif

@@ -33,7 +33,7 @@ void (*reap_stubborn)(void);
 pid_t reap_parent(pid_t pid) {
     char path[64], text[512];
 
-    /* That of the thread: for the other one the kernel adds up all threads of the process. */
+    /* the stat of the thread: for that of the process the kernel adds up all threads */
     snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)pid, (int)pid);
     io_read_text(path, text, sizeof(text));
     const char *after = strrchr(text, ')'); /* the name before it may hold anything */

@@ -6,9 +6,9 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* Sends SIGKILL to every child of this process that known(arg, pid) does not claim (NULL: all are strangers), and to
- * its process group. Does not wait. Returns how many it could signal: 0 when none is left, or when those left are not
- * ours to kill. */
+/* Sends SIGKILL to every child of this process for which known(arg, pid) is false (known NULL: to all), and to its
+ * process group. Does not wait. Returns how many it could signal: 0 when none is left, or when this user may not
+ * kill those that are. */
 unsigned reap_round(bool (*known)(void *arg, pid_t pid), void *arg);
 
 /* pid is a child of this process and no stranger (true), until it has ended (false): reap_round lets it be. Up to 4. */
@@ -18,7 +18,7 @@ void reap_spare(pid_t pid, bool spare);
  * Costs one system call where there is none. Returns true when none is left. */
 bool reap_all(unsigned max_ms);
 
-/* What reap_all does beside when its rounds do not come to an end; NULL: nothing. */
+/* What reap_all calls besides when its rounds do not come to an end; NULL: nothing. */
 extern void (*reap_stubborn)(void);
 
 /* Waits for pid, a child, and meanwhile for whatever else ends below us, so that no zombies gather. The usage is the
