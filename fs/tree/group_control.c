@@ -9,14 +9,6 @@ static enum control_what what(fuse_ino_t ino) {
     return ino_kind(ino) == KIND_GROUP_HOLD ? CONTROL_HOLD : CONTROL_PRIORITY;
 }
 
-/* Everybody may write, each about his own. */
-int group_control_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
-    int rc = jobs_dir_attr(fs, ino_make(ino_id(ino), KIND_INFO), st, timeout);
-    st->st_mode = 0666;
-    *timeout = 0;
-    return rc;
-}
-
 int group_control_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     int value, rc = sched_controlling(fs->sched, ino_id(ino), fs->now.uid, what(ino), &value);
     if (rc == 0)

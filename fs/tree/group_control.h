@@ -5,7 +5,6 @@
 
 #include "fs/fs.h"
 
-int group_control_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 int group_control_text(struct fs *fs, fuse_ino_t ino, FILE *out); /* what of it is under way */
 int group_control_set(struct fs *fs, fuse_ino_t ino, const char *value);
 #endif

@@ -42,19 +42,6 @@ static int find(struct fs *fs, fuse_ino_t ino, struct job *out) {
     return rc == 0 && out->shelf == SHELF_ORPHAN ? -ENOENT : rc;
 }
 
-int info_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    struct group g;
-    struct job job;
-    if (jobs_find_group(fs, dir, name, &g) == 0) {
-        *out = ino_make(g.id, KIND_INFO);
-        return 0;
-    }
-    int rc = results_find(fs, ino_id(dir), name, true, &job);
-    if (rc == 0)
-        *out = ino_make(job.id, KIND_INFO_JOB);
-    return rc;
-}
-
 int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     enum kind k = ino_kind(ino);
     struct job j;
@@ -106,7 +93,7 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     int rc = jobs_rmdir(fs, dir, name);
     if (rc != -ENOTDIR)
         return rc;
-    rc = results_find(fs, ino_id(dir), name, true, &job);
+    rc = results_find(fs, dir, name, &job);
     if (rc)
         return rc == -ENOENT ? -ENOTDIR : rc;
     rc = attr_may_remove(fs, &job);
@@ -329,7 +316,7 @@ bool info_ready(struct fs *fs, const struct handle *h) {
 /* --- groups ---------------------------------------------------------------------------------------------------- */
 int info_group_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     int rc = jobs_dir_attr(fs, ino_make(ino_id(ino), KIND_INFO), st, timeout);
-    st->st_mode = 0444;
+    st->st_mode = tree_kind(fs, ino)->set ? 0666 : 0444; /* everybody may write, each about his own */
     *timeout = 0;
     return rc;
 }

@@ -5,7 +5,6 @@
 
 #include "fs/fs.h"
 
-int info_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
 int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 int info_text(struct fs *fs, fuse_ino_t ino, FILE *out);
 int info_set(struct fs *fs, fuse_ino_t ino, const char *value);         /* priority, hold */

@@ -72,7 +72,7 @@ int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
 
 /* --- names ----------------------------------------------------------------------------------------------------- */
 /* What jobs/NAME is: the draft, else the current job while it has not ended. */
-static int find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job) {
+int jobs_find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job) {
     int rc = sched_find(fs->sched, ino_id(dir), name, true, job);
     if (rc == -ENOENT)
         rc = sched_find(fs->sched, ino_id(dir), name, false, job);
@@ -80,22 +80,23 @@ static int find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job
 }
 
 int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    const struct kind_ops *k = tree_kind(fs, dir);
     struct group g;
     struct job job;
     if (jobs_find_group(fs, dir, name, &g) == 0) {
-        *out = ino_make(g.id, KIND_JOBS);
+        *out = ino_make(g.id, ino_kind(dir));
         return 0;
     }
-    int rc = find(fs, dir, name, &job);
+    int rc = k->find(fs, dir, name, &job);
     if (rc == 0)
-        *out = ino_make(job.id, KIND_JOB);
+        *out = ino_make(job.id, k->leaf);
     return rc;
 }
 
 int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct group g;
     struct job job;
-    int rc = find(fs, dir, name, &job);
+    int rc = jobs_find(fs, dir, name, &job);
     if (rc == -ENOENT && jobs_find_group(fs, dir, name, &g) == 0)
         return -EISDIR;
     if (rc == 0)
@@ -246,7 +247,7 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     if (rc == 0)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, fi->flags & O_EXCL, &w, p->job);
     struct job there;
-    if (rc == -EEXIST && (fi->flags & O_EXCL) && brings_mode(mode) && find(fs, dir, name, &there) == -ENOENT)
+    if (rc == -EEXIST && (fi->flags & O_EXCL) && brings_mode(mode) && jobs_find(fs, dir, name, &there) == -ENOENT)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, false, &w, p->job);
     if (rc == 0 && brings_mode(mode)) /* install(1) then looks the name up and sets its mode */
         renames_note(fs, fuse_req_ctx(req)->pid, ino_id(dir), name);

@@ -5,9 +5,10 @@
 
 /* See struct kind_ops. */
 int jobs_dir_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
-int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out); /* on any of the four sides */
+int jobs_find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job);
 int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name);
-int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* of a group, on any of the four sides */
+int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* of a group, likewise */
 void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 

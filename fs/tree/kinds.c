@@ -24,9 +24,9 @@
 #define FEED(begin, more) .open = feed_open, .read = feed_read, .feed_begin = begin, .feed = more
 #define EVENTS FEED(events_begin, events_feed), .ready = feed_ready
 /* the directories that have the groups below jobs/ */
-#define SIDE(n, look, remove, remove_directory, on, of)                                                                \
-    DIRECTORY(ROOT, n, .attr = jobs_dir_attr, .lookup = look, .list = list_group, .unlink = remove,                    \
-              .rmdir = remove_directory, .shelves = on, .leaf = of)
+#define SIDE(n, finder, remove, remove_directory, on, of)                                                              \
+    DIRECTORY(ROOT, n, .attr = jobs_dir_attr, .lookup = jobs_lookup, .find = finder, .list = list_group,               \
+              .unlink = remove, .rmdir = remove_directory, .shelves = on, .leaf = of)
 #define ROOT_FILE(n, t) FILE_IN(ROOT, n, .attr = root_attr, .text = t)
 #define NODE_FILE(n, ...) FILE_IN(NODE, n, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__)
 #define NODES_FILE(n, ...) FILE_IN(NODES, n, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__)
@@ -35,8 +35,7 @@
 #define GROUP_WAITS(n)                                                                                                 \
     FILE_IN(INFO, n, .attr = info_group_attr, .open = info_group_open, .read = info_group_wait,                        \
             .ready = info_group_ready)
-#define GROUP_CONTROL(n)                                                                                               \
-    FILE_IN(INFO, n, .attr = group_control_attr, .text = group_control_text, .set = group_control_set)
+#define GROUP_CONTROL(n) FILE_IN(INFO, n, .attr = info_group_attr, .text = group_control_text, .set = group_control_set)
 
 const struct kind_ops kinds[KINDS] = {
     [KIND_ROOT] = {.type = S_IFDIR, .attr = root_attr, .lookup = events_lookup},
@@ -50,10 +49,10 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_RUNNING] = FILE_IN(ROOT, "running", .attr = root_attr, FEED(NULL, running_feed)),
     [KIND_TRACE] = FILE_IN(ROOT, "trace.json", .attr = root_attr, FEED(NULL, trace_feed), .feed_is_dear = true),
 
-    [KIND_JOBS] = SIDE("jobs", jobs_lookup, jobs_unlink, jobs_rmdir, ON(JOBS), KIND_JOB),
-    [KIND_RESULTS] = SIDE("results", results_lookup, results_unlink, jobs_rmdir, ON(RESULTS), KIND_RESULT),
-    [KIND_FAILURES] = SIDE("failures", failures_lookup, results_unlink, jobs_rmdir, ON(FAILURES), KIND_FAILURE),
-    [KIND_INFO] = SIDE("info", info_lookup, info_group_unlink, info_rmdir,
+    [KIND_JOBS] = SIDE("jobs", jobs_find, jobs_unlink, jobs_rmdir, ON(JOBS), KIND_JOB),
+    [KIND_RESULTS] = SIDE("results", results_find, results_unlink, jobs_rmdir, ON(RESULTS), KIND_RESULT),
+    [KIND_FAILURES] = SIDE("failures", failures_find, results_unlink, jobs_rmdir, ON(FAILURES), KIND_FAILURE),
+    [KIND_INFO] = SIDE("info", results_find, info_group_unlink, info_rmdir,
                        ON(JOBS) | ON(RESULTS) | ON(FAILURES) | ON(GONE), KIND_INFO_JOB),
     [KIND_GROUP_WAIT] = GROUP_WAITS(".wait"),
     [KIND_GROUP_OK] = GROUP_WAITS(".ok"),

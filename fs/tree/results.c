@@ -20,25 +20,13 @@ int results_newest(struct fs *fs, uint64_t id, struct job *job) {
     return sched_newest(fs->sched, id, fs->now.uid, fs->now.gid, job);
 }
 
-int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job) {
+int results_find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job) {
+    uint64_t group = ino_id(dir);
     int rc = sched_find(fs->sched, group, name, false, job);
     if (rc == -ENOENT)
         rc = sched_find_element(fs->sched, group, name, job);
-    if (rc == -ENOENT && (drafts_too || !sched_name_is_draft(fs->sched, group, name)))
+    if (rc == -ENOENT && (ino_kind(dir) == KIND_INFO || !sched_name_is_draft(fs->sched, group, name)))
         rc = sched_find(fs->sched, group, name, true, job);
-    return rc;
-}
-
-int results_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    struct group g;
-    struct job job;
-    if (jobs_find_group(fs, dir, name, &g) == 0) {
-        *out = ino_make(g.id, KIND_RESULTS);
-        return 0;
-    }
-    int rc = results_find(fs, ino_id(dir), name, false, &job);
-    if (rc == 0)
-        *out = ino_make(job.id, KIND_RESULT);
     return rc;
 }
 
@@ -194,19 +182,9 @@ static int failure_read(struct fs *fs, fuse_ino_t ino, struct job *j, struct fai
     return 0;
 }
 
-int failures_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    struct group g;
-    struct job job;
-    if (jobs_find_group(fs, dir, name, &g) == 0) {
-        *out = ino_make(g.id, KIND_FAILURES);
-        return 0;
-    }
-    int rc = sched_find(fs->sched, ino_id(dir), name, false, &job);
-    if (rc == 0 && job.shelf != SHELF_FAILURES)
-        rc = -ENOENT;
-    if (rc == 0)
-        *out = ino_make(job.id, KIND_FAILURE);
-    return rc;
+int failures_find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job) {
+    int rc = sched_find(fs->sched, ino_id(dir), name, false, job);
+    return rc == 0 && job->shelf != SHELF_FAILURES ? -ENOENT : rc;
 }
 
 int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {

@@ -3,7 +3,8 @@
 #define PPFS_RESULTS_H
 #include "fs/fs.h"
 
-int results_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+/* The current job of that name, else its draft: in results/ if that will run under this name, in info/ any. */
+int results_find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job);
 int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 /* Waits until the job has ended; with O_NONBLOCK read() says EAGAIN until then. */
 void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
@@ -11,14 +12,11 @@ void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, of
 bool results_ready(struct fs *fs, const struct handle *h);
 int results_unlink(struct fs *fs, fuse_ino_t dir, const char *name); /* also of failures/ */
 
-int failures_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+int failures_find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job);
 int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void failures_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 int results_newest(struct fs *fs, uint64_t id, struct job *job); /* sched_newest, for who asks now */
-/* The current job of that name, else its draft if that will run under this name (drafts_too: any draft). 0 or
- * -errno. */
-int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job);
 /* Forgets an ended job; open readers can read on. */
 int results_forget(struct fs *fs, const struct job *job);
 #endif

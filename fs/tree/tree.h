@@ -23,6 +23,8 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
     int (*mkdir)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
     unsigned shelves;
     enum kind leaf;
+    /* those of groups: the job of a name that no group has */
+    int (*find)(struct fs *fs, fuse_ino_t dir, const char *name, struct job *out);
 
     /* Small generated files (text.h): text makes the content, set takes a written value. */
     int (*text)(struct fs *fs, fuse_ino_t ino, FILE *out);
