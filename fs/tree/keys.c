@@ -1,6 +1,5 @@
 #include "fs/tree/keys.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "fs/tree/list.h"
@@ -18,20 +17,8 @@ int keys_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     return 0;
 }
 
-int keys_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    uint64_t id;
-    int rc = sched_find_key(fs->sched, name, &id);
-    if (rc == 0)
-        *out = ino_make(id, KIND_KEY);
-    return rc;
-}
-
-static bool add(void *arg, const char *name, uint64_t id) {
-    return list_add(arg, name, ino_make(id, KIND_KEY), list_offset(id));
-}
-
 int keys_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
-    sched_page_keys(fs->sched, list_after(after), add, l);
+    sched_page_keys(fs->sched, list_after(after), list_add_named, l);
     return 0;
 }
 
@@ -41,14 +28,6 @@ int keys_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     if (rc == 0)
         fputs(text, out);
     explicit_bzero(text, sizeof text);
-    return rc;
-}
-
-int keys_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    int rc = sched_add_key(fs->sched, name);
-    if (rc == -EEXIST && fs->now.again)
-        rc = 0;
-    *out = ino_make(sched_node_id(name), KIND_KEY);
     return rc;
 }
 

@@ -8,9 +8,7 @@
 struct listing;
 
 int keys_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
-int keys_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
 int keys_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
 int keys_text(struct fs *fs, fuse_ino_t ino, FILE *out);
-int keys_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out); /* makes one */
-int keys_rmdir(struct fs *fs, fuse_ino_t dir, const char *name);                  /* revokes it */
+int keys_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* revokes it */
 #endif

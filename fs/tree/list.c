@@ -29,15 +29,11 @@ static uint64_t after_id(off_t o, unsigned wanted) {
     return of(o) == wanted ? (uint64_t)o & (((uint64_t)1 << 60) - 1) : 0;
 }
 
-off_t list_offset(uint64_t id) {
-    return offset(OF_JOB, id);
-}
-
 uint64_t list_after(off_t after) {
     return after_id(after, OF_JOB);
 }
 
-bool list_add(struct listing *l, const char *name, fuse_ino_t ino, off_t o) {
+static bool add_entry(struct listing *l, const char *name, fuse_ino_t ino, off_t o) {
     const struct kind_ops *k = tree_kind(l->fs, ino);
     struct stat st = {.st_ino = ino, .st_mode = k->type};
     size_t n = fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used, name, &st, o);
@@ -48,11 +44,16 @@ bool list_add(struct listing *l, const char *name, fuse_ino_t ino, off_t o) {
     return !l->full;
 }
 
+bool list_add_named(void *listing, const char *name, uint64_t id) {
+    struct listing *l = listing;
+    return add_entry(l, name, ino_make(id, tree_kind(l->fs, l->dir)->leaf), offset(OF_JOB, id));
+}
+
 static bool add_group(void *arg, const struct group *g) {
     struct listing *l = arg;
     if (!jobs_group_shows(l->fs, ino_kind(l->dir), g))
         return true;
-    return list_add(l, g->name, ino_make(g->id, ino_kind(l->dir)), offset(OF_GROUP, g->id));
+    return add_entry(l, g->name, ino_make(g->id, ino_kind(l->dir)), offset(OF_GROUP, g->id));
 }
 
 /* A name with both a draft and a current job is listed once, as the current job. */
@@ -66,7 +67,7 @@ static bool add_job(void *arg, const struct job *j) {
     struct listing *l = arg;
     if (j->draft && is_double(l, j))
         return true;
-    return list_add(l, j->name, ino_make(j->id, tree_kind(l->fs, l->dir)->leaf), offset(OF_JOB, j->id));
+    return list_add_named(l, j->name, j->id);
 }
 
 int list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
@@ -96,13 +97,14 @@ static fuse_ino_t parent_of(struct fs *fs, fuse_ino_t dir) {
 
 /* ".", "..", then the kinds that have a fixed name here: offsets 1, 2, 2 + kind. */
 static void list_fixed(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
-    if (after < 1 && !list_add(l, ".", dir, 1))
+    if (after < 1 && !add_entry(l, ".", dir, 1))
         return;
-    if (after < 2 && !list_add(l, "..", parent_of(fs, dir), 2))
+    if (after < 2 && !add_entry(l, "..", parent_of(fs, dir), 2))
         return;
     for (unsigned k = after > 2 ? (unsigned)after - 1 : 1; k < KINDS; k++) {
         const struct kind_ops *o = tree_kind(fs, ino_make(0, k));
-        if (o && o->name && o->parent == ino_kind(dir) && !list_add(l, o->name, ino_make(ino_id(dir), k), 2 + (off_t)k))
+        if (o && o->name && o->parent == ino_kind(dir) &&
+            !add_entry(l, o->name, ino_make(ino_id(dir), k), 2 + (off_t)k))
             return;
     }
 }

@@ -6,10 +6,9 @@
 #include "fs/tree/tree.h"
 
 void list_dir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, size_t size, off_t after);
-/* For kind_ops.list. after: offset of the last entry that was listed; false: the page is full. */
-bool list_add(struct listing *l, const char *name, fuse_ino_t ino, off_t offset);
-off_t list_offset(uint64_t id);   /* of an entry of a list function of its own, id < 1 << 60 */
-uint64_t list_after(off_t after); /* its id; 0 from the start */
+/* For kind_ops.list: adds an entry of the kind leaf, with an id below 1 << 60. False: the page is full. */
+bool list_add_named(void *listing, const char *name, uint64_t id);
+uint64_t list_after(off_t after); /* the id of the last entry that was listed; 0: from the start */
 /* kind_ops.list of jobs/, results/, failures/, info/ and the groups in them. */
 int list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
 #endif

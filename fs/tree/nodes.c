@@ -26,18 +26,14 @@ int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) 
 
 int nodes_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
     uint64_t id;
-    int rc = sched_find_node(fs->sched, name, &id);
+    int rc = ino_kind(dir) == KIND_KEYS ? sched_find_key(fs->sched, name, &id) : sched_find_node(fs->sched, name, &id);
     if (rc == 0)
-        *out = ino_make(id, KIND_NODE);
+        *out = ino_make(id, tree_kind(fs, dir)->leaf);
     return rc;
 }
 
-static bool add(void *arg, const char *name, uint64_t id) {
-    return list_add(arg, name, ino_make(id, KIND_NODE), list_offset(id));
-}
-
 int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
-    sched_page_nodes(fs->sched, list_after(after), add, l);
+    sched_page_nodes(fs->sched, list_after(after), list_add_named, l);
     return 0;
 }
 
@@ -127,11 +123,9 @@ int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value) {
 }
 
 int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    int rc = sched_add_node(fs->sched, name);
-    if (rc == -EEXIST && fs->now.again)
-        rc = 0;
-    *out = ino_make(sched_node_id(name), KIND_NODE);
-    return rc;
+    int rc = ino_kind(dir) == KIND_KEYS ? sched_add_key(fs->sched, name) : sched_add_node(fs->sched, name);
+    *out = ino_make(sched_node_id(name), tree_kind(fs, dir)->leaf);
+    return rc == -EEXIST && fs->now.again ? 0 : rc;
 }
 
 int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {

@@ -8,11 +8,12 @@
 struct listing;
 
 int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
-int nodes_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+int nodes_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out); /* also of .keys */
 int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
 int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out);
 int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value); /* cpus; state: up or drain */
 int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value);
-int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out); /* HOST:PORT: dials it */
-int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name);                  /* it may finish its jobs first */
+/* HOST:PORT: dials it; in .keys: makes one */
+int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* it may finish its jobs first */
 #endif
