@@ -224,6 +224,7 @@ static int set_env(struct options *o, const char *v) {
 enum option_kind { MILD, BINDING, OF_GROUP };
 
 #define NUMBER(field, least, most) offsetof(struct options, field), least, most
+#define NO_NUMBER 0, 0, 0
 static const struct {
     const char *name, *expected;
     enum option_kind is;
@@ -231,25 +232,25 @@ static const struct {
     int least, most;
 } table[OPTIONS] = {
     [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", MILD, NUMBER(priority, -1000000, 1000000)},
-    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", MILD},
+    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", MILD, NO_NUMBER},
     [RETRIES] = {"retries", "a whole number from 0 to 1000", BINDING, NUMBER(retries, 0, 1000)},
-    [AFTER] = {"after", "job names with commas between them", BINDING},
+    [AFTER] = {"after", "job names with commas between them", BINDING, NO_NUMBER},
     [CPUS] = {"cpus", "a whole number from 1 to 4096", BINDING, NUMBER(cpus, 1, 4096)},
     [GPU] = {"gpu", "a whole number from 1 to 64", BINDING, NUMBER(gpu, 1, RESOURCE_MOST)},
     [RESOURCES] = {"resources",
                    "up to 7 different NAME:N, N from 1 to 64, with commas between them (gpu= is an option of its own)",
-                   BINDING},
-    [MEMORY] = {"memory", "a size such as 500M or 2G", BINDING},
-    [ENV] = {"env", "KEY:VALUE", BINDING},
-    [CWD] = {"cwd", "a directory that begins with /", BINDING},
-    [NODE] = {"node", "a node's name or a pattern such as gpu*", BINDING},
+                   BINDING, NO_NUMBER},
+    [MEMORY] = {"memory", "a size such as 500M or 2G", BINDING, NO_NUMBER},
+    [ENV] = {"env", "KEY:VALUE", BINDING, NO_NUMBER},
+    [CWD] = {"cwd", "a directory that begins with /", BINDING, NO_NUMBER},
+    [NODE] = {"node", "a node's name or a pattern such as gpu*", BINDING, NO_NUMBER},
     [HOLD] = {"hold", "0 or 1", MILD, NUMBER(hold, 0, 1)},
-    [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", BINDING},
-    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", OF_GROUP},
+    [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", BINDING, NO_NUMBER},
+    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", OF_GROUP, NO_NUMBER},
     [MAX] = {"max", "a whole number from 1 to 1000000000", OF_GROUP, NUMBER(max, 1, 1000000000)},
     [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", OF_GROUP, NUMBER(max_fails, 1, 1000000000)},
-    [ARRAY] = {"array", ARRAY_EXPECTED, BINDING},
-    [KEEP] = {"keep", "a time such as 30m, 12h or 7d, or 0 for ever", BINDING},
+    [ARRAY] = {"array", ARRAY_EXPECTED, BINDING, NO_NUMBER},
+    [KEEP] = {"keep", "a time such as 30m, 12h or 7d, or 0 for ever", BINDING, NO_NUMBER},
 };
 
 /* -EEXIST: it was given before. */
