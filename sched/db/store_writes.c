@@ -8,11 +8,10 @@
 #include "sched/db/store_sql.h"
 #include "sched/db/store_streams.h"
 
-#define STORE_AND(...) struct store *st, ##__VA_ARGS__
 #define VALUES_OF(...) __VA_ARGS__
 #define STATEMENT(name, text)
 #define WRITE(name, function, parameters, values, text)                                                                \
-    int function(STORE_AND parameters) {                                                                               \
+    int function parameters {                                                                                          \
         return store_run(st, SQL_##name, VALUES_OF values);                                                            \
     }
 #include "sched/db/store_statements.def"

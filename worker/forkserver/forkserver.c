@@ -157,7 +157,7 @@ static void kill_worker(uint64_t serial) {
 
 /* Obeys one message. False when the pool is gone. */
 static bool obey(void) {
-    struct control order;
+    struct control order = {0};
     int fds[SPAWN_FDS];
     ssize_t n = io_receive(CONTROL_FD, &order, sizeof(order), fds);
 
