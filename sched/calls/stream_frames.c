@@ -187,7 +187,7 @@ static uint64_t function_key(const struct stream *st, const struct call *c) {
     if (!hash)
         return stream_key(st);
     memcpy(head, hash, sizeof head);
-    return estimate_key(head[0], head[1]);
+    return estimate_key_of(st->user->uid, estimate_key(head[0], head[1]));
 }
 
 static int take_call(struct stream *st, uint64_t id, const char *body, size_t size, int64_t end) {

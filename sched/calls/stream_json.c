@@ -19,7 +19,9 @@ static size_t skip(const char *text, size_t size, size_t at, const char *what) {
 static uint64_t function_key(const struct stream *st, const char *line, size_t size) {
     size_t at = skip(line, size, skip(line, size, skip(line, size, skip(line, size, 0, "{"), "\"call\""), ":"), "\"");
     const char *end = at < size ? memchr(line + at, '"', size - at) : NULL;
-    return end ? estimate_key_text(line + at, (size_t)(end - line) - at) : stream_key(st);
+    if (!end)
+        return stream_key(st);
+    return estimate_key_of(st->user->uid, estimate_key_text(line + at, (size_t)(end - line) - at));
 }
 
 /* One complete line. Blank ones are no calls. */

@@ -34,6 +34,11 @@ uint64_t estimate_key_text(const char *text, size_t size) {
     return estimate_key(hash_bytes(text, size < NAME_MAX_HASHED ? size : NAME_MAX_HASHED), size);
 }
 
+uint64_t estimate_key_of(uid_t uid, uint64_t key) {
+    key = (key & ~(uint64_t)UINT32_MAX) | uid;
+    return key ? key : 1;
+}
+
 static unsigned first_way(uint64_t key) {
     return (unsigned)(key >> 32) % (ESTIMATE_MAX / WAYS) * WAYS;
 }
@@ -251,7 +256,7 @@ void estimate_weigh(struct sched *s) {
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
 static uint64_t job_key(const struct job *j, uint64_t stream) {
-    return estimate_key(stream ? stream : j->group, 256u + (unsigned)j->kind);
+    return estimate_key_of(j->uid, estimate_key(stream ? stream : j->group, 256u + (unsigned)j->kind));
 }
 
 unsigned estimate_of_job(struct sched *s, const struct job *j, uint64_t stream) {

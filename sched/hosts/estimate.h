@@ -1,7 +1,8 @@
 /* Run times of functions on each host, for host_choose and the leases. A function is what can be told apart at no cost:
  * the SHA-256 in a stream, the name in a JSON call; other calls of one stream are one function, and so are the jobs of
- * one kind in one directory. Functions have numbers from 1 to ESTIMATE_MAX, 0 for none. A number that was not used for
- * long goes to another function, and its run times are forgotten. Only sched/ includes this. */
+ * one kind in one directory; what different users run is never one function. Functions have numbers from 1 to
+ * ESTIMATE_MAX, 0 for none. A number that was not used for long goes to another function, and its run times are
+ * forgotten. Only sched/ includes this. */
 #ifndef PPFS_SPEED_H
 #define PPFS_SPEED_H
 #include <stdbool.h>
@@ -26,6 +27,7 @@ struct took {                   /* run time of one function on one host; newer r
 
 uint64_t estimate_key(uint64_t a, uint64_t b); /* never 0 */
 uint64_t estimate_key_text(const char *text, size_t size);
+uint64_t estimate_key_of(uid_t uid, uint64_t key);                               /* no other uid has it */
 unsigned estimate_function(struct sched *s, uint64_t key);                       /* its number, perhaps a new one */
 void estimate_note(struct host *h, unsigned function, double us, unsigned runs); /* records so many runs of us each */
 /* Its run time there: measured, or by other hosts and the speed of this one; 0: unknown. */

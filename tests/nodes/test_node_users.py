@@ -4,6 +4,7 @@ import os
 
 import pytest
 from between import SEARCH, Catcher, answers, done, put, secret
+from noderig import value
 from ppfsmount import BUILD, wait_until
 from streamframes import ERROR, MAGIC, RESULT, Named, naming, sent
 
@@ -92,6 +93,23 @@ def test_the_end_of_a_call_is_never_that_of_the_next(far):
     assert "killed" in far.why("next")
     far.put("last", json.dumps({"call": "abs", "args": [-2]}))
     assert far.result("last") == b"2\n"
+
+
+def test_what_fails_for_one_user_keeps_no_node_from_another(new_mount, new_node, alice, mallory):
+    """His jobs, in the same directory and of the same kind, fail there and work elsewhere."""
+    m = new_mount(cpus=1, options=["-o", "allow_other", "--listen", "127.0.0.1:0"])
+    m.work.chmod(0o777)
+    m.start()
+    new_node("--name", "far", join=m, cpus=6).up(m)
+    done(m, mallory, "works.sh", "#!/bin/sh\n#ppfs: node=local\n")
+    for i in range(4):
+        put(m, mallory, "his%d.sh" % i, "#!/bin/sh\n#ppfs: node=far\nexit 3\n")
+    wait_until(lambda: all(m.state("his%d.sh" % i) == "failed" for i in range(4)), "his jobs to fail")
+    assert "fails here" in value(m, "far", "why")
+    for i in range(7):
+        put(m, alice, "hers%d.sh" % i, "#!/bin/sh\nuntil [ -e %s ]; do sleep 0.1; done\n" % (m.work / "go"))
+    wait_until(lambda: all(m.state("hers%d.sh" % i) == "running" for i in range(7)), "all of hers to run at once")
+    (m.work / "go").touch()
 
 
 def test_a_node_that_cannot_start_a_users_workers_is_not_the_jobs_death(new_mount, new_node, alice):

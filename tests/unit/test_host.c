@@ -287,6 +287,16 @@ static void test_runs_that_differ_say_nothing(void **state) {
     assert_true(estimate_us(&big, once) > 999 && estimate_us(&big, once) < 1001);
 }
 
+static void test_functions_of_users_are_told_apart(void **state) {
+    for (uint64_t key = 0; key < 4; key++) /* also where somebody has chosen a name for that */
+        assert_true(estimate_key_of(0, 1000) != estimate_key_of(1000, key));
+    struct job hers = {.uid = 1000}, his = {.uid = 1001};
+    unsigned f = estimate_of_job(&s, &hers, 0);
+    assert_true(f != estimate_of_job(&s, &his, 0));
+    assert_int_equal(estimate_of_job(&s, &hers, 0), f);
+    assert_int_equal(estimate_known(&s, &hers), f);
+}
+
 static void test_a_small_difference_is_none(void **state) {
     unsigned f = estimate_function(&s, 7);
     runs(&local, f, 120000, 8);
@@ -460,6 +470,7 @@ int main(void) {
                                        TEST(test_a_node_says_why),
                                        TEST(test_the_faster_host_is_chosen_while_it_is_free),
                                        TEST(test_runs_that_differ_say_nothing),
+                                       TEST(test_functions_of_users_are_told_apart),
                                        TEST(test_a_small_difference_is_none),
                                        TEST(test_a_host_is_as_slow_as_with_other_functions),
                                        TEST(test_a_host_that_was_throttled_is_seen_to_be_fast_again),
