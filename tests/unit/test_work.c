@@ -363,6 +363,9 @@ static void what_a_python_lacks(void **state) {
     int size = snprintf(text, sizeof text, "there is no module '%.*s%.*s' here", 64, full, 64, full);
     assert_true(work_lacks(text, (size_t)size, module));
     assert_int_equal(strlen(module), WORK_MODULE - 1);
+    assert_true(work_lacks("there is no module '\033[2Jm' here", 32,
+                           module)); /* it comes from a user, and goes to a terminal */
+    assert_null(strchr(module, '\033'));
 }
 
 int main(void) {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/printable.h"
 #include "net/session/frame.h"
 #include "net/wire.h"
 
@@ -201,5 +202,6 @@ bool work_lacks(const char *why, size_t size, char module[WORK_MODULE]) {
     const char *end = at ? memchr(at, '\'', size - (size_t)(at - why)) : NULL;
     if (end)
         snprintf(module, WORK_MODULE, "%.*s", (int)(end - at), at);
+    printable(module, WORK_MODULE);
     return true;
 }
