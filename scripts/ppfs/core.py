@@ -3,12 +3,13 @@ import atexit
 import os
 import threading
 import uuid
-from typing import Any, Callable, FrozenSet, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Optional, Tuple
 
 from . import mount as mounts
 from ._pickle.serialize import Serializer, describe
 from ._stream.channel import Channel, Limit
 from ._stream.connection import open_connections
+from ._stream.output import Output
 from ._stream.threads import in_thread
 from .errors import MountGone, NotTrusted
 
@@ -20,10 +21,15 @@ class Core:
 
     def __init__(self, mount: str, name: Optional[str], serializer: Serializer,
                  initializer: Optional[Callable[..., Any]],
-                 initargs: Tuple[Any, ...], trusted: FrozenSet[int]) -> None:
+                 initargs: Tuple[Any, ...], trusted: FrozenSet[int], environ: Optional[Dict[str, str]] = None,
+                 stdout: Any = None, stderr: Any = None) -> None:
+        if environ is not None and initializer is None:
+            initializer = int  # does nothing, and is the occasion to set the environment
+        self.environ = environ
         self.mount, self.name, self.serializer = mount, name, serializer
         self.initializer, self.initargs, self.trusted = initializer, initargs, trusted
         self.init_key = uuid.uuid4().hex
+        self.output = Output("\x1e%s " % self.init_key, stdout, stderr)
         self.channel: Optional[Channel] = None
         self.shut = False
         self._limit: Optional[Limit] = None
@@ -80,7 +86,7 @@ class Core:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
         try:
             return Channel(self.mount, name, keep=self.name is not None, portable=self.serializer.name == "source",
-                           limit=self._limit, trusted=self.trusted)
+                           limit=self._limit, trusted=self.trusted, output=self.output)
         except FileExistsError:
             raise FileExistsError("there is a session %r already: collect it with ppfs.attach(%r), then ppfs.forget(%r)"
                                   % (name, name, name)) from None

@@ -15,6 +15,7 @@ from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterab
 
 from . import mount as mounts
 from . import trust as trust_of
+from . import world
 from ._pickle.functions import Entry, FunctionCache
 from ._pickle.reach import PROTOCOL
 from ._pickle.serialize import NAMES, Sent, Serializer, joined, packed
@@ -50,12 +51,14 @@ class _Submitter(BaseExecutor):
     _whole_prefix: bytes
 
     def _set_up(self, core: Core, options: Mapping[str, Any]) -> None:
-        text = frames.options_bytes(options)
+        level, sent = world.log_level(options)
+        text = frames.options_bytes(sent)
         self._core = core
         self._call_options = dict(options)
         self._whole_prefix = frames.call_prefix(text, None)
         self._cache = FunctionCache(core.serializer, lambda digest: frames.call_prefix(text, digest), core.initializer,
-                                    core.initargs, core.init_key)
+                                    core.initargs, core.init_key, core.environ,
+                                    None if level is None else (level, core.output.mark))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queues fn(*args, **kwargs). A ppfs.Future among the arguments, or anywhere in them, of whatever executor, stands
@@ -272,8 +275,9 @@ class _Submitter(BaseExecutor):
 
     def options(self, **options: Any) -> ExecutorView:
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
-        memory, gpu, resources, cpus, node, hold, sandbox, keep. They add to those of the view that this is called on. ValueError or TypeError name
-        the first that is no such option."""
+        memory, gpu, resources, cpus, node, hold, sandbox, keep; and logging, a level such as "INFO": what calls log from
+        that level on reaches the logger of the same name here. They add to those of the view that this is called on.
+        ValueError or TypeError name the first that is no such option."""
         return ExecutorView(self, {**self._call_options, **options})
 
 
@@ -338,6 +342,12 @@ class Executor(_Submitter):
     max_workers  how many calls of this executor may be under way at a time, on all nodes together; the others wait in this
                  program. A private mount has so many slots at least. By default all go to the mount at once, which runs
                  as many as it has slots
+    env          "inherit": calls find the environment that this program has now, set as by an initializer, but for what
+                 ppfs sets; else an option of every call
+    stdout, stderr  files (sys.stdout) that what calls have printed is written to when they end, before they have a result;
+                 Future.stdout and stderr have it in any case
+    mp_context, max_tasks_per_child  for programs that give them to a ProcessPoolExecutor: None, and a context that does
+                 not fork; others raise ValueError
     trust        a user's name or uid, or several of these, on whose mounts calls may be made: he gets what is submitted,
                  and to load what comes back is to run what he puts into it. Without it NotTrusted is raised on a mount
                  that is neither one's own nor root's
@@ -360,7 +370,8 @@ class Executor(_Submitter):
     def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,
                  serializer: Optional[str] = None, initializer: Optional[Callable[..., Any]] = None,
                  initargs: Tuple[Any, ...] = (), max_workers: Optional[int] = None, trust: trust_of.TrustLike = None,
-                 modules: Modules = (), **options: Any) -> None:
+                 modules: Modules = (), env: Any = None, stdout: Any = None, stderr: Any = None, mp_context: Any = None,
+                 max_tasks_per_child: Optional[int] = None, **options: Any) -> None:
         if isinstance(mount, int):
             raise TypeError("the first argument is where a ppfs is mounted; for %d workers write max_workers=%d"
                             % (mount, mount))
@@ -368,7 +379,12 @@ class Executor(_Submitter):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        frames.options_bytes(options)
+        world.check_pool(mp_context, max_tasks_per_child)
+        if env is not None and env != "inherit":
+            options["env"] = env
+        frames.options_bytes(world.log_level(options)[1])
+        if env == "inherit" and serializer == "source":
+            raise ValueError("the serializer 'source' sends no environment")
         if name is not None:
             _check_name(name)
         where, trusted = mounts.find(mount, start=name is None, cpus=max_workers), trust_of.users(trust)
@@ -376,7 +392,8 @@ class Executor(_Submitter):
         if name is not None and mounts.is_private(where):
             raise NoMount("the session %s would be gone with this program, whose ppfs is its own; "
                           "mount one that stays: ppfs DIRECTORY" % name)
-        core = Core(where, name, Serializer(serializer, modules), initializer, tuple(initargs), trusted)
+        core = Core(where, name, Serializer(serializer, modules), initializer, tuple(initargs), trusted,
+                    world.environment() if env == "inherit" else None, stdout, stderr)
         self._set_up(core, options)
         if max_workers is not None:
             core.set_limit(functools.partial(_above_slots, where, max_workers))

@@ -44,8 +44,10 @@ class FunctionCache:
 
     def __init__(self, serializer: Serializer, prefix_of: Callable[[Optional[bytes]], bytes],
                  initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (),
-                 init_key: str = "") -> None:
+                 init_key: str = "", environ: Optional[Dict[str, str]] = None,
+                 log: Optional[Tuple[int, str]] = None) -> None:
         self.serializer = serializer
+        self._environ, self._log = environ, log
         self._prefix_of = prefix_of
         self._initializer, self._initargs = initializer, initargs
         self._init_key = init_key or uuid.uuid4().hex
@@ -61,7 +63,7 @@ class FunctionCache:
             entry.along = False
             return entry
         stateless = _stateless(func)
-        if not stateless and self._initializer is None and not chunked and not wrapped:
+        if not stateless and self._initializer is None and not chunked and not wrapped and not self._log:
             return None
         return self._make(entries, id(func), (func,), stateless, chunked=chunked, wrapped=wrapped)
 
@@ -88,7 +90,7 @@ class FunctionCache:
         path, count = list(sys.path), imports.count()
         reach = self._reach(roots) if keep else None  # before it is pickled: what changes in between is seen next time
         parts = self.serializer.function(roots[0], initializer=self._initializer, initargs=self._initargs,
-                                         init_key=self._init_key, **how)
+                                         init_key=self._init_key, environ=self._environ, log=self._log, **how)
         if before is not None and before._parts == parts:
             before._reach, before._path, before._imports, before.along = reach, path, count, False
             return before

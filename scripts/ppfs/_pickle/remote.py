@@ -11,6 +11,7 @@ values that this refers to (values.py), and the keyword PACKED.
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
 
+from .remote_world import WORLD
 from .shipped import FINDER
 
 # The exception by which a worker says that an initializer failed: RuntimeError(INITIALIZER_FAILED, text).
@@ -24,7 +25,7 @@ Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...
 REMOTE = r'''
 import functools, hashlib, importlib.util, io, os, pickle, sys, traceback, types, warnings, zlib
 
-def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped, shipped):
+def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped, shipped, environ, log):
     if version and tuple(version) != sys.version_info[:2]:
         raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; "
                            "the serializer 'source' can" % (tuple(version) + sys.version_info[:2]))
@@ -60,6 +61,8 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped
             return [one(*args) for args in chunk]
     elif fresh:
         func = lambda *args, **kwargs: take()(*args, **kwargs)
+    if log:
+        func = logged(func, *log)
     if init is None and not path and not wrapped and not finder:
         if fresh:
             func.ppfs_fresh = True
@@ -71,7 +74,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped
         entered = enter()
         try:
             if not ready:
-                initialize(init_key, init, initargs, loaded)
+                initialize(init_key, init, initargs, loaded, environ)
                 ready.append(True)
             for change_again in REGISTRY.get((init_key, "process"), ()):
                 change_again()
@@ -261,7 +264,7 @@ def bind(func, modules, friends):
         space.update(names)
     return func
 
-def initialize(key, init, initargs, func):
+def initialize(key, init, initargs, func, environ):
     """Runs the initializer unless this worker has; a function that came with other copies of what it changed gets what
     it set up."""
     if (key, "failed") in REGISTRY:
@@ -273,6 +276,8 @@ def initialize(key, init, initargs, func):
     process = process_now()
     before = {(path, name): (value, print_of(value)) for path, name, value in contents_of(holders)}
     try:
+        if environ is not None:
+            become(environ)
         init(*initargs)
     except BaseException:
         REGISTRY[key, "failed"] = text = traceback.format_exc()
@@ -471,12 +476,14 @@ class Remote:
     def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
                  source: Optional[Source] = None, init_key: str = "", chunked: bool = False,
                  modules: Tuple[str, ...] = (), fresh: bool = False, wrapped: bool = False,
-                 shipped: bytes = b"") -> None:
+                 shipped: bytes = b"", environ: Optional[Dict[str, str]] = None,
+                 log: Optional[Tuple[int, str]] = None) -> None:
         self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, modules, fresh,
-                     wrapped, shipped)
+                     wrapped, shipped, environ, log)
 
     def __reduce__(self) -> Tuple[Any, Tuple[str, Dict[str, Any]]]:
-        return eval, (_EXPRESSION, {"code": REMOTE, "spec": self.spec})
+        world = WORLD if self.spec[-1] or self.spec[-2] is not None else ""
+        return eval, (_EXPRESSION, {"code": REMOTE + world, "spec": self.spec})
 
 
 THIS_VERSION = sys.version_info[:2]

@@ -199,6 +199,8 @@ class Parts(NamedTuple):
     plain: bool  # the blob is all there is to send
     mark: bytes
     wrapped: bool = False  # it takes packed arguments in any case
+    environ: Optional[Dict[str, str]] = None  # set before the initializer runs
+    log: Optional[Tuple[int, str]] = None  # the least level of what it logs that is sent, and what marks that
 
     def sent(self, fresh: bool) -> Sent:
         """Ready for a stream. fresh: each call loads it anew."""
@@ -206,7 +208,8 @@ class Parts(NamedTuple):
         if not self.plain:
             whole = _dumps(Remote(version=self.version, path=self.path, blob=self.blob, source=self.source,
                                   init_key=self.init_key, chunked=self.chunked, modules=self.modules, fresh=fresh,
-                                  wrapped=self.wrapped, shipped=self.shipped), PROTOCOL)
+                                  wrapped=self.wrapped, shipped=self.shipped, environ=self.environ, log=self.log),
+                           PROTOCOL)
         whole += self.mark
         return Sent(hashlib.sha256(whole).digest(), whole, bool(self.path or self.shipped) and not self.plain)
 
@@ -246,17 +249,18 @@ class Serializer:
     def function(self, func: Callable[..., Any], *, chunked: bool = False,
                  initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (), init_key: str = "",
                  modules: Tuple[str, ...] = (), friends: Tuple[Tuple[str, Any], ...] = (),
-                 wrapped: bool = False) -> Parts:
+                 wrapped: bool = False, environ: Optional[Dict[str, str]] = None,
+                 log: Optional[Tuple[int, str]] = None) -> Parts:
         """What func becomes; PicklingError names it when that is not possible. modules: those that shall be bound among
-        its globals; friends: functions and classes that shall be, by these names; wrapped: see Parts."""
+        its globals; friends: functions and classes that shall be, by these names; for the others see Parts."""
         path = extra_path()
         parts = Parts(None, path, b"", None, init_key if initializer is not None else "", chunked, modules,
-                      self._shipped, False, _mark(func), wrapped)
+                      self._shipped, False, _mark(func), wrapped, environ, log)
         by_name = self._importable(func) and (self.name != "source" or self._is_there(func))
         if self.name == "source" and initializer is not None:
             raise ValueError("the serializer 'source' sends no initializer")
         if by_name and initializer is None and self.name != "cloudpickle" and self.name != "dill":
-            if not (chunked or path or modules or friends or wrapped or self._shipped):
+            if not (chunked or path or modules or friends or wrapped or self._shipped or log):
                 return parts._replace(blob=self._plain(func), plain=True)
             if self._importable(friends):
                 return parts._replace(blob=_dumps((func, None, (), friends), PROTOCOL))

@@ -14,6 +14,7 @@ from ..mount import make_new
 from . import frames
 from .connection import Bell, Connection, again, close_quietly
 from .future import FINISHED, Future
+from .output import Output
 from .send_queue import SendQueue, Pieces
 from .threads import Event
 
@@ -26,11 +27,13 @@ Limit = Callable[[], Optional[int]]  # how many calls may be under way at a time
 
 class Channel(Connection):
     """keep: its results stay when it has ended. portable: every Python understands what is pickled into it. limit: of
-    the calls that are under way at a time. trusted: the users whose answers are loaded (trust.py)."""
+    the calls that are under way at a time. trusted: the users whose answers are loaded (trust.py). output: is given
+    what calls print."""
 
     def __init__(self, mount: str, name: str, keep: bool, portable: bool = False,
-                 limit: Optional[Limit] = None, trusted: Optional[FrozenSet[int]] = None) -> None:
-        self.keep, self.limit = keep, limit
+                 limit: Optional[Limit] = None, trusted: Optional[FrozenSet[int]] = None,
+                 output: Optional[Output] = None) -> None:
+        self.keep, self.limit, self._output = keep, limit, output
         self.results_path = os.path.join(mount, "results", name)
         jobs, results = open_stream(os.path.join(mount, "jobs", name), self.results_path,
                                     frames.MAGIC_PORTABLE if portable else frames.MAGIC,
@@ -144,6 +147,12 @@ class Channel(Connection):
             elif self._send_queue is not None and self.broken is None:
                 self._send_queue.add([frame])
                 self._out_bell.ring()
+
+    def _note_output(self, future: Future[Any], kind: int, data: bytes) -> None:
+        if self._output is not None:
+            data = self._output.take(future._id, kind, data)
+        if data:
+            super()._note_output(future, kind, data)
 
     # --- the limit ---------------------------------------------------------------------------------------------------
 

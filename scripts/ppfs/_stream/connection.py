@@ -183,8 +183,12 @@ class Connection:
             elif kind != frames.OUTPUT:
                 raise StreamError("a frame of the unknown kind %d" % kind)
             elif future is not None:
-                future._printed = [*(future._printed or ()), frames.read_output(body)]
+                self._note_output(future, *frames.read_output(body))
         self._finish(ended)
+
+    def _note_output(self, future: Future[Any], kind: int, data: bytes) -> None:
+        """What a call has printed."""
+        future._printed = [*(future._printed or ()), (kind, data)]
 
     def _finish(self, ended: List[_Ended]) -> None:
         """Ends futures; those that have ended meanwhile stay as they are."""
