@@ -14,6 +14,7 @@ import pytest
 from ppfsmount import PYTHON, sanitized
 from processes import kill
 from test_sandbox import fuse_for_all  # noqa: F401
+from test_threads import NAMES as THREADS
 
 HALVES = "wJalrXUtn", "FEMIK7MDENG"
 SECRET = "".join(HALVES)
@@ -146,7 +147,7 @@ def login_path(user):
 def expected(user, m):
     return {"PATH": login_path(user), "HOME": str(user.home), "USER": user.name, "LOGNAME": user.name,
             "SHELL": "/bin/bash", "LANG": "C.UTF-8", "PPFS": str(m.mnt), "PPFS_NODE": "local", "PPFS_ATTEMPT": "1",
-            "PWD": str(user.home)}
+            "PWD": str(user.home), **dict.fromkeys(THREADS, "1")}
 
 
 @pytest.mark.parametrize("name", KINDS)
