@@ -353,3 +353,9 @@ def test_kill_all_kills_ones_own_jobs_alone(shared, alice, mallory):
         assert p.stdout == "1\n"
     (shared.work / "go").touch()
     assert shared.result("roots") == b"1\n"
+
+
+def test_calls_keep_the_umask_of_whoever_mounted(new_mount):
+    m = new_mount(cpus=1).start(preexec_fn=lambda: os.umask(0o027))
+    for i in range(3):
+        assert m.call("c%d" % i, (eval, ("__import__('os').umask(0)",))) == 0o027

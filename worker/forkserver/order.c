@@ -217,7 +217,8 @@ void order_note(int link) {
     link_fd = watch.link = link;
     link_file = file_at(link);
     was.mask = umask(022);
-    look(&now);
+    look(&now); /* puts it back */
+    now.mask = was.mask;
     was = now;
     was.crowded = false;
     for (int fd = 0; fd < STANDARD; fd++)
