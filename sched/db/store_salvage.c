@@ -261,14 +261,20 @@ static int leave_out(struct salvage *v) {
     return v->pass < 0 ? v->pass : 0;
 }
 
-/* Elements of arrays that are no jobs yet count, too; those that were cancelled before they were are not known any more. */
+/* As store_tally_add counts: for a group and all above it. Elements of arrays that are no jobs yet count, too, and groups that
+ * are opening; elements that were cancelled before they were jobs are not known any more. */
 static int count_again(struct salvage *v) {
     return run(
-        v, "UPDATE groups SET (active, running, done, failed, cancelled)=(SELECT ifnull(sum(state BETWEEN 1 AND 4), 0),"
-           " ifnull(sum(state=4), 0), ifnull(sum(state=5), 0), ifnull(sum(state=6), 0), ifnull(sum(state=7), 0)"
-           " FROM jobs WHERE grp=groups.id AND shelf<4);"
-           "UPDATE groups SET active=active+(SELECT total(size-next) FROM arrays WHERE grp=groups.id)"
-           " WHERE id IN (SELECT grp FROM arrays)");
+        v, "WITH RECURSIVE up(id, top) AS (SELECT id, id FROM groups"
+           " UNION SELECT up.id, parent FROM up JOIN groups ON groups.id=top WHERE parent IS NOT NULL),"
+           " own(grp, active, running, done, failed, cancelled) AS ("
+           "SELECT grp, state BETWEEN 1 AND 4, state=4, state=5, state=6, state=7 FROM jobs WHERE shelf<4"
+           " UNION ALL SELECT grp, size-next, 0, 0, 0, 0 FROM arrays"
+           " UNION ALL SELECT id, 1, 0, 0, 0, 0 FROM groups WHERE opening=1)"
+           " UPDATE groups SET active=n.active, running=n.running, done=n.done, failed=n.failed, cancelled=n.cancelled"
+           " FROM (SELECT top, ifnull(sum(active), 0) AS active, ifnull(sum(running), 0) AS running,"
+           " ifnull(sum(done), 0) AS done, ifnull(sum(failed), 0) AS failed, ifnull(sum(cancelled), 0) AS cancelled"
+           " FROM up LEFT JOIN own ON grp=up.id GROUP BY top) AS n WHERE groups.id=n.top");
 }
 
 /* Who waits for a job that is not there is told that it did not succeed. */

@@ -4,6 +4,7 @@ and `ppfs --check` says what is wrong.
 PPFS_SEED replays the choices of a run, PPFS_FLIPS says how many states get bits flipped anywhere (6).
 """
 import errno
+import json
 import os
 import random
 import shutil
@@ -284,6 +285,27 @@ def test_what_is_damaged_stays_behind_and_is_named(state):
             assert m.result(name) == wanted
     assert (m.info / "G" / ".wait").read_text() == "done 16 failed 0\n"
     goes_on(m)
+
+
+def test_directories_count_what_is_below_them(m):
+    """Also one that was opening, which counts as a job until it is open."""
+    os.makedirs(m.jobs / "a" / "b")
+    for name in "a/x", "a/b/y", "a/b/z":
+        m.put(name, "#!/bin/sh\necho 1\n")
+        assert m.result(name) == b"1\n"
+    m.put("held", "#!/bin/sh\n#ppfs: hold=1\necho held\n")
+    m.put("a/b/held", "#!/bin/sh\n#ppfs: hold=1\necho held\n")
+    m.unmount()
+    change(m, "UPDATE jobs SET state=77 WHERE name='z'", "UPDATE groups SET opening=1 WHERE name='b'",
+           "UPDATE groups SET active=active+1 WHERE id=0 OR name IN ('a', 'b')")
+    assert salvage(m)[0] == 1
+    m.start()
+    for name in "held", "a/b/held":
+        (m.info / name / "hold").write_text("0")
+        assert m.result(name) == b"held\n"
+    assert [(m.info / where / ".wait").read_text() for where in ("a", "a/b")] == ["done 3 failed 0\n", "done 2 failed 0\n"]
+    tally = [json.loads((m.mnt / "stats.json").read_text())["jobs"][x] for x in ("waiting", "running", "done")]
+    assert tally == [0, 0, 4]
 
 
 def test_who_waits_for_what_stays_behind_fails(m):
