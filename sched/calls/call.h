@@ -58,6 +58,7 @@ struct call {
     bool ends;           /* stream_kept.c: its end is kept */
     bool goes_on;        /* its job is older than this reading of the stream */
     uint8_t deaths;      /* of nodes, while it ran there */
+    uint16_t lacked;     /* hosts that have no module for it */
     uint16_t function;   /* estimate.h */
     struct pieces pieces;
     size_t down; /* JSON: bytes of its answer that are in rows */

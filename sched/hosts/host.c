@@ -365,13 +365,13 @@ bool host_doubts(const struct host *h, const struct demand *d) {
     return estimate_doubts(h, d->function) && another_fits(h->s, d, h);
 }
 
-bool host_lacks(struct host *h, const struct demand *d, const char *why, size_t size) {
+bool host_lacks(struct host *h, const struct demand *d, unsigned before, const char *why, size_t size) {
     char module[WORK_MODULE];
     if (!d->function || !work_lacks(why, size, module))
         return false;
     memcpy(h->lacks, module, sizeof h->lacks);
     estimate_lacks(h, d->function);
-    return estimate_elsewhere(h->s, d->function) && host_doubts(h, d);
+    return before < h->s->hosts->count && estimate_elsewhere(h->s, d->function) && host_doubts(h, d);
 }
 
 bool host_shuns(struct host *h, const struct demand *d) {

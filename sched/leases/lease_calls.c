@@ -231,7 +231,7 @@ static void note_end(struct lease *l, unsigned function, bool failed) {
 }
 
 /* The call has not begun for want of a module, which another host may have. */
-static bool goes_elsewhere(struct lease *l, const struct call *c, const char *bytes, size_t size) {
+static bool goes_elsewhere(struct lease *l, struct call *c, const char *bytes, size_t size) {
     struct demand d = {l->stream->place, 1, c->function, l->stream->user->uid, ""};
     size_t head = 0;
     if (pieces_any(&c->pieces))
@@ -241,11 +241,15 @@ static bool goes_elsewhere(struct lease *l, const struct call *c, const char *by
             return false;
         head = 8;
     }
-    if (!host_lacks(l->host, &d, bytes + head, size - head))
+    bool before = host_doubts(l->host, &d);
+    if (!host_lacks(l->host, &d, c->lacked, bytes + head, size - head))
         return false;
-    take_back_all(l->host);
+    c->lacked++;
+    if (!before)
+        take_back_all(l->host);
     return true;
 }
+
 static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const void *bytes, size_t size) {
     struct host *h = l->host;
     struct sched *s = h->s;

@@ -317,7 +317,9 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
     struct demand d = {row->place, j->cpus, r->use.function, r->user->uid, ""};
-    if (o->end == WORK_RAISED && r->fate == FATE_NONE && host_lacks(r->host, &d, o->why, strlen(o->why))) {
+    unsigned lacked = j->attempt - 1 - j->failures - j->deaths;    /* every other attempt */
+    bool failed = o->end == WORK_RAISED || o->end == WORK_REFUSED; /* the latter: in JSON */
+    if (failed && r->fate == FATE_NONE && host_lacks(r->host, &d, lacked, o->why, strlen(o->why))) {
         host_count(r->host, 0, 1, 0);
         return queue_again(s, r, row);
     }

@@ -138,6 +138,37 @@ def test_no_job_is_lost_to_a_missing_module(onlyhere):
     wait_until(lambda: len(ended(m, names)) == len(names), "the jobs to end")
     assert [pickle.loads(m.result(name)) for name in names] == [(i, "local") for i in range(20)]
     found_missing(m)
+    names = ["l%d" % i for i in range(10)]
+    for i, name in enumerate(names):
+        m.put(name, json.dumps({"call": "onlyhere.f", "args": [i]}))
+    wait_until(lambda: len(ended(m, names)) == len(names), "the jobs to end")
+    assert [json.loads(m.result(name)) for name in names] == [[i, "local"] for i in range(10)]
+
+
+class Nowhere:
+    """Cannot be unpickled for want of a module; each try leaves a line in a file."""
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return exec, ("with open(%r, 'a') as f: f.write('.')\nraise ModuleNotFoundError('No module named \\'x\\'', name='x')"
+                      % self.path,)
+
+
+def test_a_call_that_can_begin_nowhere_does_not_go_round(both):
+    """Though others of its function succeed on each host."""
+    def nap(x):
+        import time
+        time.sleep(0.005)
+
+    paths = [both.base / ("tries%d" % i) for i in range(10)]
+    with ppfs.Executor(str(both.mnt)) as ex:
+        futures = [ex.submit(nap, Nowhere(paths[i // 60]) if i % 60 == 30 else i) for i in range(600)]
+        errors = [f.exception() for f in futures]
+        jobs = [ex.options(priority=1).submit(nap, Nowhere(path)) for path in paths[:2]]
+        assert all(isinstance(f.exception(), ModuleNotFoundError) for f in jobs)
+    assert [i for i, e in enumerate(errors) if e] == list(range(30, 600, 60))
+    assert max(path.stat().st_size for path in paths[2:]) <= 3 and max(path.stat().st_size for path in paths) <= 6
 
 
 def test_a_module_that_no_node_has_fails_and_is_named(both):
