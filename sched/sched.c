@@ -342,7 +342,8 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     users_look(s);
     s->placing_user = s->due_user = -1; /* the first is the one with the lowest uid, root too */
     /* until a look says otherwise */
-    s->settling = s->opening = s->placing = s->giving_up = s->controlling = s->sweeping = s->deps = s->trash = true;
+    s->settling = s->opening = s->placing = s->giving_up = s->controlling = s->sweeping = s->deps = s->trash =
+        s->leaving = true;
     check_later(s);
     tidy_later(s);
     *out = s;

@@ -144,6 +144,11 @@ static const char *const migrations[] = {
      "CREATE TRIGGER kept_more AFTER INSERT ON kept BEGIN INSERT INTO kept_counts(uid, n) VALUES(new.uid, 1)"
      " ON CONFLICT(uid) DO UPDATE SET n=n+1; END;"
      "CREATE TRIGGER kept_fewer AFTER DELETE ON kept BEGIN UPDATE kept_counts SET n=n-1 WHERE uid=old.uid; END;"),
+    /* files of a group .G that will be queued, not its drafts .x: in order, and by user */
+    "CREATE INDEX job_sealed ON jobs(grp, id) WHERE state=0 AND flags&4 AND substr(name, 1, 1)<>'.';"
+    "CREATE INDEX job_sealers ON jobs(grp, uid) WHERE state=0 AND flags&4 AND substr(name, 1, 1)<>'.';"
+    /* streams that have ended, with jobs of calls that are still to be removed */
+    "CREATE TABLE leaving(stream INTEGER PRIMARY KEY);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

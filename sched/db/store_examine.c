@@ -159,7 +159,7 @@ static void examine_rows(struct examination *e) {
          " WHERE id NOT IN (SELECT id FROM below)");
     rows(e, false,
          "SELECT printf('job %d (%s) is a call of stream %d, which there is not', id, name, stream), id FROM jobs"
-         " WHERE shelf=5 AND array<>id AND stream NOT IN (SELECT id FROM jobs)");
+         " WHERE shelf=5 AND array<>id AND stream NOT IN (SELECT id FROM jobs UNION ALL SELECT stream FROM leaving)");
     rows(e, false,
          "SELECT printf('job %d (%s) is an element of array %d, which there is not', id, name, array), id FROM jobs"
          " WHERE array NOT IN (0, id) AND array NOT IN (SELECT arrays.id FROM arrays JOIN jobs USING(id))");

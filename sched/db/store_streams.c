@@ -100,6 +100,10 @@ int store_trash_slice(struct store *st, int max) {
     return rc < 0 ? rc : 1;
 }
 
+int store_leaving(struct store *st, uint64_t from, uint64_t *stream) {
+    return store_integers(st, (int64_t *)stream, 1, SQL_LEAVING_FROM, INTEGER(from));
+}
+
 /* --- how far ----------------------------------------------------------------------------------------------------- */
 
 int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, struct buffer *answered) {

@@ -36,4 +36,8 @@ int store_log_cut(struct store *st, uint64_t job, enum job_body b, int64_t from,
 int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, struct buffer *answered);
 int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r, const struct buffer *answered);
 int store_stream_delete(struct store *st, uint64_t job);
+/* Streams that have ended, and that have jobs of calls still to be removed. */
+int store_leaving_add(struct store *st, uint64_t stream);
+int store_leaving(struct store *st, uint64_t from, uint64_t *stream); /* the first from there on, or -ENOENT */
+int store_leaving_done(struct store *st, uint64_t stream);
 #endif

@@ -180,6 +180,11 @@ static bool is_in_place(struct user *u, struct ready_queue *l) {
 static bool try_head(struct user *u, struct ready_queue *l) {
     struct sched *s = u->s;
     struct job_row *r = &l->head;
+    if (stream_is_leaving(s, r->stream)) {
+        int rc = sched_check(s, sched_remove(s, r));
+        next_in(u, l, NULL);
+        return rc == 0;
+    }
     if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
         bool room = stream_may_start(s, u);
         l->over = !room;

@@ -255,6 +255,7 @@ void queue_turn(struct sched *s) {
     work_off(s, &s->giving_up, give_up_slice, until);
     work_off(s, &s->controlling, control_slice, until);
     work_off(s, &s->keeping, keep_slice, until);
+    work_off(s, &s->leaving, stream_parts_slice, until);
     work_off(s, &s->sweeping, sweep_slice, until);
     work_off(s, &s->trash, trash_slice, until);
     retries_slice(s, until);
@@ -264,6 +265,6 @@ void queue_turn(struct sched *s) {
     dispatch_turn(s);
     sched_took(s, "dispatch");
     if (s->settling || s->opening || s->arraying || s->placing || s->sweeping || s->giving_up || s->controlling ||
-        s->keeping || s->trash)
+        s->keeping || s->leaving || s->trash)
         sched_tick(s);
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PARTS 16 /* jobs of calls that are removed between two looks at the clock */
+
 /* --- into memory and out of it ----------------------------------------------------------------------------------- */
 
 static void destroy(struct stream *st) {
@@ -58,10 +60,6 @@ void stream_evict(struct sched *s) {
 
 static int64_t input_size(struct sched *s, const struct stream *st) {
     return st->input.file == BODY_LOG ? store_log_size(s->store, st->id, BODY_SPEC) : st->input.size;
-}
-
-static int drop_part(struct sched *s, struct job_row *r, void *arg) {
-    return sched_remove(s, r);
 }
 
 static int sizes(struct sched *s, struct stream *st) {
@@ -162,11 +160,55 @@ int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind) {
     return rc < 0 ? rc : submit_stream(s, r, kind);
 }
 
-/* In memory or not, its calls run no longer. */
+/* Some of the jobs of its calls are removed. Returns how many there were, or -errno. */
+static int drop_parts(struct sched *s, uint64_t stream) {
+    uint64_t ids[PARTS];
+    int n = store_ids(s->store, SET_PARTS, (int64_t)stream, 0, ids, PARTS), rc = 0;
+    for (int i = 0; i < n && rc == 0; i++) {
+        struct job_row r;
+        rc = store_job_get(s->store, ids[i], &r);
+        if (rc == 0)
+            rc = sched_remove(s, &r);
+    }
+    return rc < 0 ? sched_check(s, rc) : n;
+}
+
+struct dropping {
+    struct sched *s;
+    uint64_t stream;
+};
+
+static void drop_run(const void *node, VISIT visit, void *arg) {
+    const struct run *r = *(struct run *const *)node;
+    const struct dropping *d = arg;
+    if ((visit == postorder || visit == leaf) && r->stream == d->stream)
+        run_drop(d->s, r->id);
+}
+
+/* In memory or not, its calls run no longer, and none begins. The jobs of many go in slices. */
 int stream_ended(struct sched *s, const struct job_row *r) {
-    int rc = sched_check(s, sched_each(s, SET_PARTS, (int64_t)r->job.id, drop_part, NULL));
+    int rc = drop_parts(s, r->job.id);
+    if (rc == PARTS) {
+        run_each(s, drop_run, &(struct dropping){s, r->job.id});
+        rc = store_leaving_add(s->store, r->job.id);
+        s->leaving = true;
+    }
     stream_kept_end(s, r->job.id);
     return rc < 0 ? rc : store_stream_delete(s->store, r->job.id);
+}
+
+void stream_parts_slice(struct sched *s) {
+    uint64_t stream;
+    int rc = store_leaving(s->store, 0, &stream);
+    s->leaving = rc == 0;
+    rc = rc == 0 ? drop_parts(s, stream) : 0;
+    if (rc >= 0 && s->leaving && rc < PARTS)
+        store_leaving_done(s->store, stream);
+}
+
+bool stream_is_leaving(struct sched *s, uint64_t stream) {
+    uint64_t found;
+    return s->leaving && stream && store_leaving(s->store, stream, &found) == 0 && found == stream;
 }
 
 void stream_set_priority(struct sched *s, uint64_t job, int priority) {

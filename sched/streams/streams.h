@@ -20,6 +20,8 @@ void stream_evict(struct sched *s); /* of many that have not, some leave memory 
 void stream_drop(struct sched *s, uint64_t job);
 int stream_ended(struct sched *s, const struct job_row *r);
 void stream_set_priority(struct sched *s, uint64_t job, int priority);
+void stream_parts_slice(struct sched *s); /* some more of the jobs of calls whose stream has ended are removed */
+bool stream_is_leaving(struct sched *s, uint64_t stream); /* it is such a stream: none of these jobs may start */
 void stream_free(struct stream *st); /* it leaves memory; what it is made of goes when its reads have come back */
 void stream_destroy_left(struct sched *s);
 void stream_rolled_back(struct sched *s);

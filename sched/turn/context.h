@@ -50,7 +50,7 @@ struct sched {
     LIST_HEAD(, user) holding, streaming; /* users some of whose answers are not read; with streams in memory */
     bool stirred; /* slots came free or work came, since the last dispatch that began with all users */
     uid_t owner;  /* who mounted */
-    bool settling, opening, placing, sweeping, giving_up, controlling, arraying, keeping,
+    bool settling, opening, placing, sweeping, giving_up, controlling, arraying, keeping, leaving,
         deps;           /* slices of queue.c that may have work */
     struct ids changed; /* jobs, in this turn */
     struct spool_name *unlinks;

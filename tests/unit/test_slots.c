@@ -90,6 +90,57 @@ static void test_a_stream_that_is_not_in_memory_takes_its_parts_along(void **sta
     assert_int_equal(parts_of(job), 0);
 }
 
+static void count_live(const void *node, VISIT visit, void *n) {
+    const struct run *r = *(struct run *const *)node;
+    *(unsigned *)n += (visit == postorder || visit == leaf) && r->stream && r->fate != FATE_DROPPED;
+}
+
+static unsigned live_parts(void) {
+    unsigned n = 0;
+    run_each(s, count_live, &n);
+    return n;
+}
+
+static unsigned all_parts_of(uint64_t stream) {
+    uint64_t ids[512];
+    int n = store_ids(s->store, SET_PARTS, (int64_t)stream, 0, ids, 512);
+    assert_true(n >= 0);
+    return (unsigned)n;
+}
+
+/* Its jobs go in slices. Meanwhile none of them runs, or begins. */
+static void test_a_stream_with_many_parts_is_removed_in_slices(void **state) {
+    char magic[FRAME_MAGIC_SIZE];
+    static const char body[] = "\0\0\x0e\0{\"retries\": 9}\x80\x04)}\x86.";
+    memcpy(magic, FRAME_MAGIC, sizeof magic);
+    magic[FRAME_PORTABLE_AT] = 1;
+    add_host(2, 100);
+    uint64_t job = begin("parts", magic, sizeof magic);
+    tick();
+    for (uint64_t id = 1; id <= 400; id++)
+        append(job, FRAME_CALL, id, body, sizeof body - 1);
+    while (all_parts_of(job) < 400)
+        tick();
+    assert_in_range(live_parts(), 1, 2);
+    int64_t slice = s->slice_us;
+    s->slice_us = -1;
+    assert_int_equal(sched_cancel(s, job, getuid()), 0);
+    unsigned left = all_parts_of(job), before;
+    assert_in_range(left, 300, 399);
+    assert_int_equal(live_parts(), 0);
+    for (before = left; left > 100; before = left) {
+        tick();
+        left = all_parts_of(job);
+        assert_in_range(left, before - 64, before - 1);
+        assert_int_equal(live_parts(), 0);
+    }
+    while (all_parts_of(job))
+        tick();
+    tick();
+    assert_false(s->leaving);
+    s->slice_us = slice;
+}
+
 /* --- commits that fail ------------------------------------------------------------------------------------------- */
 
 static void test_an_end_counts_once_however_often_it_is_written(void **state) {
@@ -331,6 +382,7 @@ int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_every_answer_crosses_every_cancel),
                                        TEST(test_a_stream_that_is_not_in_memory_takes_its_parts_along),
+                                       TEST(test_a_stream_with_many_parts_is_removed_in_slices),
                                        TEST(test_an_end_counts_once_however_often_it_is_written),
                                        TEST(test_what_was_answered_is_not_run_again),
                                        TEST(test_a_bit_a_call),
