@@ -157,8 +157,25 @@ static void print_line(void *arg, const char *line) {
     fprintf(arg, "%s\n", line);
 }
 
+/* Whether nobody else can change that state directory, as far as it exists, or has made what is in it: jobs in it run as
+ * whom it says, and a link or FIFO in it leads elsewhere. */
+static bool is_out_of_reach(const char *dir, bool make) {
+    char why[768] = "";
+    int fd = trusted_directory(dir, make, why, sizeof why);
+    int rc = fd < 0 ? fd : trusted_contents(fd, why, sizeof why);
+    if (fd >= 0)
+        close(fd);
+    if (rc == 0 || rc == -ENOENT)
+        return true;
+    fprintf(stderr, "ppfs: cannot use %.300s: %s, but a state directory must be out of the reach of others\n", dir,
+            why);
+    return false;
+}
+
 /* Exit status 0: nothing is wrong; 1: something, or it could not be examined. */
 static int check(const char *dir) {
+    if (!is_out_of_reach(dir, false))
+        return 1;
     int rc = store_examine(dir, print_line, stdout);
     if (rc == -EBUSY)
         fprintf(stderr, "ppfs: %s is in use by a ppfs: unmount that first\n", dir);
@@ -169,7 +186,12 @@ static int check(const char *dir) {
 
 /* Exit status 0: all of it was whole; 1: something stays behind; 2: there is no new directory. */
 static int salvage(char *const dirs[2]) {
+    bool there = access(dirs[1], F_OK) == 0;
+    if (!is_out_of_reach(dirs[0], false) || !is_out_of_reach(dirs[1], true))
+        return 2;
     int rc = store_salvage(dirs[0], dirs[1], print_line, stdout);
+    if (rc < 0 && !there)
+        rmdir(dirs[1]);
     if (rc == -EBUSY)
         fprintf(stderr, "ppfs: %s is in use by a ppfs: unmount that first\n", dirs[0]);
     else if (rc == -ENOTEMPTY)

@@ -49,6 +49,36 @@ def test_a_link_in_the_state_directory(base, mallory, victim, refused, name):
     refused(state, name, "symbolic link", str(mallory.uid))
 
 
+def test_what_is_examined_and_salvaged(base, mallory, new_mount, fuse):
+    """Another user's state directory would run jobs as whom he says, and a link or FIFO in it leads elsewhere."""
+    def refused(*argv):
+        p = subprocess.run([str(PPFS), *map(str, argv)], capture_output=True, text=True, timeout=60)
+        assert p.returncode and not p.stdout and p.stderr.count("\n") == 1
+        assert "out of the reach of others" in p.stderr, p.stderr
+
+    mount = new_mount()
+    mount.start()
+    mount.put("x", "print(1)")
+    assert mount.result("x") == b"1\n"
+    mount.unmount()
+    state, new = mount.statedir, base / "new"
+    (state / "more").symlink_to("/root")
+    refused("--check", state)
+    refused("--salvage", state, new)
+    (state / "more").unlink()
+    os.mkfifo(state / "more")
+    refused("--check", state)
+    (state / "more").unlink()
+    for into in mallory.home / "new", mallory.home:
+        refused("--salvage", state, into)
+    os.chown(state, mallory.uid, mallory.gid)
+    refused("--check", state)
+    refused("--salvage", state, new)
+    os.chown(state, 0, 0)
+    assert not new.exists() and os.listdir(mallory.home) == []
+    assert subprocess.run([str(PPFS), "--salvage", str(state), str(new)], timeout=60).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["lock", "mounted", "key", "id", "join.key", "ppfs.log", "ppfs.db", "ppfs.db-wal", "ballast", "spool", "other"])
 def test_a_fifo_in_the_state_directory(base, fuse, refused, name):
     """Nobody waits for somebody to write into it."""
