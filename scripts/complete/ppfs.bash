@@ -3,13 +3,17 @@
 
 # The mount that the words name, else $PPFS, else the first in the mount table.
 _ppfs_mount() {
-    local i
+    local i word=
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        -m | --mount) eval "printf %s ${COMP_WORDS[i + 1]}" 2>/dev/null && return ;;
+        -m | --mount) word=${COMP_WORDS[i + 1]:-} ;;
         esac
     done
-    if [ -n "${PPFS:-}" ]; then
+    if [[ $word =~ ^\$([A-Za-z_][A-Za-z_0-9]*)(.*)$ ]]; then
+        printf %s "${!BASH_REMATCH[1]:-}${BASH_REMATCH[2]}"
+    elif [ -n "$word" ]; then
+        printf %s "${word/#\~\//$HOME/}"
+    elif [ -n "${PPFS:-}" ]; then
         printf %s "$PPFS"
     else
         findmnt -n -r -f -t fuse.ppfs -o TARGET 2>/dev/null
@@ -31,8 +35,17 @@ _ppfs_names() {
     done < <(command ls -1 -- "$mount/$1/$path" 2>/dev/null)
 }
 
+# _ppfs_offer [HEAD]: those lines of standard input that begin with the word. Not compgen -W, which would run a $(name).
+_ppfs_offer() {
+    local name
+    while IFS= read -r name; do
+        [[ $name = "$cur"* ]] && COMPREPLY+=("${1:-}$name")
+    done
+    return 0
+}
+
 _ppfs() {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]} i IFS=$'\n'
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]} i head names IFS=$'\n'
     local options='after= array= cpus= cwd= env= gpu= hold= keep= memory= node= priority= resources= retries= sandbox= timeout='
     COMPREPLY=()
     if [ "$prev" = = ]; then # bash takes the sign for a word
@@ -41,18 +54,43 @@ _ppfs() {
         prev=$prev= cur=
     fi
     prev=${prev##*,}
+    if [ "${program##*/}" = ppfs-run ] && [[ $prev = *= && $cur = *,* ]]; then # another option, or job of after=
+        head=${cur%,*}, cur=${cur##*,} names=
+        [ "$prev" != after= ] || names=$(_ppfs_names info)
+        _ppfs_offer "$head" <<<"${options// /$IFS}${names:+$IFS$names}"
+        compopt -o nospace 2>/dev/null
+        return
+    fi
     case ${program##*/}:$prev in
-    *:node= | ppfs:--node-user) COMPREPLY=($(compgen -W "$(_ppfs_names nodes)" -- "$cur")) && return ;;
-    *:after= | ppfs-run:--wait | ppfs-run:--cancel) COMPREPLY=($(compgen -W "$(_ppfs_names info)" -- "$cur")) && return ;;
-    ppfs-run:--failed | ppfs-run:--retry) COMPREPLY=($(compgen -W "$(_ppfs_names failures -d)" -- "$cur")) && return ;;
-    ppfs-run:-g | ppfs-run:--group) COMPREPLY=($(compgen -W "$(_ppfs_names jobs -d)" -- "$cur")) && return ;;
+    *:node= | ppfs:--node-user)
+        _ppfs_offer < <(_ppfs_names nodes)
+        return
+        ;;
+    *:after= | ppfs-run:--wait | ppfs-run:--cancel)
+        _ppfs_offer < <(_ppfs_names info)
+        return
+        ;;
+    ppfs-run:--failed | ppfs-run:--retry)
+        _ppfs_offer < <(_ppfs_names failures -d)
+        return
+        ;;
+    ppfs-run:-g | ppfs-run:--group)
+        _ppfs_offer < <(_ppfs_names jobs -d)
+        return
+        ;;
     ppfs-run:-o | ppfs-run:--option)
         COMPREPLY=($(compgen -W "${options// /$IFS}" -- "$cur"))
         compopt -o nospace 2>/dev/null
         return
         ;;
-    *:--sync) COMPREPLY=($(compgen -W $'full\nnormal' -- "$cur")) && return ;;
-    *:-m | *:--mount | *:--state | *:--check) COMPREPLY=($(compgen -d -- "$cur")) && return ;;
+    *:--sync)
+        COMPREPLY=($(compgen -W $'full\nnormal' -- "$cur"))
+        return
+        ;;
+    *:-m | *:--mount | *:--state | *:--check)
+        COMPREPLY=($(compgen -d -- "$cur"))
+        return
+        ;;
     esac
     case $cur in
     -*)
@@ -64,9 +102,15 @@ _ppfs() {
         for ((i = 1; i < COMP_CWORD; i++)); do # the command's own words are files
             case ${COMP_WORDS[i]} in
             -d | -n | --detach | --no-stdin | --progress) ;;
-            --) COMPREPLY=($(compgen -c -f -- "$cur")) && return ;;
+            --)
+                COMPREPLY=($(compgen -c -f -- "$cur"))
+                return
+                ;;
             -*) i=$((i + 1)) ;;
-            *) COMPREPLY=($(compgen -f -- "$cur")) && return ;;
+            *)
+                COMPREPLY=($(compgen -f -- "$cur"))
+                return
+                ;;
             esac
         done
         COMPREPLY=($(compgen -c -f -- "$cur"))

@@ -66,9 +66,24 @@ LINES = {"ppfs-run --wa": {"--wait"}, "ppfs-run --wait ''": {"G", "x"}, "ppfs-ru
 
 
 def test_bash(full):
-    more = {"ppfs-run -o node = lo": {"local"}, "ppfs-run -o cpus=1,after = ''": {"G", "x"}, "ppfs-run --wait G/": {"G/y", "G/bad"}}
+    more = {"ppfs-run -o node = lo": {"local"}, "ppfs-run -o cpus=1,after = ''": {"G", "x"}, "ppfs-run --wait G/": {"G/y", "G/bad"},
+            "ppfs-run -o cpus = 2,tim": {"2,timeout="}, "ppfs-run -o after = G,x": {"G,x"}, "ppfs-run -o after = x,tim": {"x,timeout="},
+            "ppfs-run --failed i": set()}
     lines = {**LINES, **more}
     assert dict(zip(lines, completed(full, ["bash", "-c"], BASH, lines))) == lines
+
+
+@pytest.mark.parametrize("shell, script", [("bash -c", BASH), ("zsh -fc", ZSH)])
+def test_no_name_of_a_job_is_run(m, shell, script):
+    need_programs(shell.split()[0])
+    name = "$(touch pwned)`touch pwned`"
+    m.put(name, "print(1)\n")
+    m.wait(name)
+    for line in ("ppfs-run --wait ''", "ppfs-run -m $(touch${IFS}pwned) --wait ''"):
+        completed(m, shell.split(), script, [line])
+        assert not (m.work / "pwned").exists()
+    if shell == "bash -c":
+        assert completed(m, shell.split(), script, ["ppfs-run --wait ''", "ppfs-run -m $PPFS --wait ''"]) == [{name}] * 2
 
 
 def test_zsh(full):
