@@ -184,9 +184,10 @@ static int copy_tables(struct salvage *v) {
     unsigned count = 0;
     sqlite3_stmt *q = NULL;
     int rc = run(v, "DELETE FROM groups; DELETE FROM meta");
-    if (rc == 0 &&
-        sqlite3_prepare_v2(v->new, "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite%'", -1,
-                           &q, NULL) != SQLITE_OK)
+    if (rc == 0 && sqlite3_prepare_v2(v->new,
+                                      "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite%'"
+                                      " AND name NOT IN ('kept', 'kept_counts')", /* as set_right() says */
+                                      -1, &q, NULL) != SQLITE_OK)
         rc = -EIO;
     while (rc == 0 && sqlite3_step(q) == SQLITE_ROW && count < 64)
         if ((names[count] = strdup((const char *)sqlite3_column_text(q, 0))))

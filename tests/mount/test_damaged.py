@@ -14,7 +14,7 @@ import time
 
 import ppfsmount
 import pytest
-from ppfsmount import PPFS, SLOW, database_of, text_of
+from ppfsmount import PPFS, SLOW, database_of, text_of, wait_until
 
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
 FLIPS = int(os.environ.get("PPFS_FLIPS", 6))  # states with bits that are flipped anywhere
@@ -267,6 +267,19 @@ def test_what_is_whole_is_brought_over(state):
     (m.info / "held" / "hold").write_text("0")
     assert m.result("held") == b"held\n"
     goes_on(m)
+
+
+def test_what_keep_results_counts_is_counted_anew(new_mount):
+    m = new_mount(options=("--keep-results", "3")).start()
+    for name in "abc":
+        m.put(name, "print(1)\n")
+        m.result(name)
+    m.unmount()
+    assert salvage(m) == (0, [])
+    m.start()
+    m.put("d", "print(1)\n")
+    m.result("d")
+    wait_until(lambda: sorted(os.listdir(m.results)) == ["b", "c", "d"], "a is forgotten")
 
 
 def test_what_is_damaged_stays_behind_and_is_named(state):
