@@ -21,8 +21,9 @@ s.setblocking(True)
 MOUNT_SIDE = """\
     # Whoever comes to the door beside it, and says from what address, is a node with the key for any node.
     door = socket.socket(socket.AF_UNIX)
-    door.bind(here + "/door")
+    door.bind(here + "/door.new")
     door.listen(4096)
+    os.rename(here + "/door.new", here + "/door")  # whoever finds it is let in
     key = listener = None
     said = 0
     while True:

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from test_threads import NAMES as THREADS
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_the_environment_on_a_node_is_that_of_the_jobs_user(far, alice, kind, co
     assert {found.pop(name) for name in ("HOME", "PWD")} == {str(alice.home)}
     assert {found.pop(name) for name in ("USER", "LOGNAME")} == {alice.name}
     assert found.pop("PPFS_NODE") == "far"
-    assert set(found) <= {"PATH", "SHELL", "LANG", "LC_CTYPE", "PPFS_JOB", "PPFS_ATTEMPT", "_"}
+    assert set(found) <= {"PATH", "SHELL", "LANG", "LC_CTYPE", "PPFS_JOB", "PPFS_ATTEMPT", "_", *THREADS}
 
 
 @pytest.mark.parametrize("asked", [False, True])
