@@ -72,7 +72,7 @@ static int on_write(sqlite3_file *f, const void *bytes, int size, sqlite3_int64 
 }
 
 static int on_read(sqlite3_file *f, void *bytes, int size, sqlite3_int64 at) {
-    int rc = let_go(f);
+    int rc = of(f)->failed ? of(f)->failed : let_go(f);
     return rc == SQLITE_OK ? of(f)->disk->xRead(f, bytes, size, at) : rc;
 }
 
@@ -112,8 +112,8 @@ static int on_page(sqlite3_file *f, const void *bytes, int size, sqlite3_int64 a
     return SQLITE_OK;
 }
 
-/* SQLite does not ask how the end of the copying went, but cuts the file then, which fails. Should it not: the error
- * stays, and with it the log. */
+/* SQLite does not ask how the end of the copying went, but cuts the file then, which fails. Should it not, as where a
+ * reader is behind: the error stays, and with it the log, and nothing is read of pages that may be old. */
 static int on_control(sqlite3_file *f, int what, void *arg) {
     struct log_file *l = of(f);
     int rc = let_go(f);

@@ -4,8 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "sched/db/store_bodies.h"
-#include "sched/db/store_jobs.h"
+#include "sched/db/store_int.h"
 #include "tests/unit/storerig.h"
 
 #define COMMITS 8
@@ -205,11 +204,52 @@ static void test_a_checkpoint_writes_pages_together_and_may_fail_anywhere(void *
     }
 }
 
+static sqlite3 *other_database(const char *layer, const char *sql) {
+    char path[96];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/other.db", dir);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, layer), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    return db;
+}
+
+static int value_of(sqlite3 *db, char value[8]) {
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(db, "SELECT a FROM t", -1, &q, NULL);
+    if (rc == SQLITE_OK && (rc = sqlite3_step(q)) == SQLITE_ROW)
+        snprintf(value, 8, "%s", (const char *)sqlite3_column_text(q, 0));
+    sqlite3_finalize(q);
+    return rc;
+}
+
+/* SQLite then does not ask whether all was written. */
+static void test_a_checkpoint_that_fails_while_a_reader_is_behind(void **state) {
+    char value[8];
+    sqlite3 *db = other_database(store_log_layer(), "PRAGMA page_size=1024; PRAGMA journal_mode=WAL;"
+                                                    "PRAGMA wal_autocheckpoint=0; CREATE TABLE t(a);"
+                                                    "INSERT INTO t VALUES('old'); PRAGMA wal_checkpoint;"
+                                                    "UPDATE t SET a='new'");
+    sqlite3 *reader = other_database(NULL, "BEGIN; SELECT * FROM t");
+    assert_int_equal(sqlite3_exec(db, "CREATE TABLE u(a)", NULL, NULL, NULL), SQLITE_OK);
+    full_at = PAGE;
+    sqlite3_exec(db, "PRAGMA wal_checkpoint", NULL, NULL, NULL);
+    full_at = UNCUT;
+    sqlite3_db_release_memory(db);
+    assert_true(value_of(db, value) != SQLITE_ROW || strcmp(value, "new") == 0);
+    sqlite3_close(reader);
+    sqlite3_close(db);
+    db = other_database(NULL, "");
+    assert_int_equal(value_of(db, value), SQLITE_ROW);
+    assert_string_equal(value, "new");
+    sqlite3_close(db);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_log_that_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_log_with_old_pages_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_checkpoint_writes_pages_together_and_may_fail_anywhere, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_checkpoint_that_fails_while_a_reader_is_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_than_is_kept_in_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
