@@ -30,7 +30,8 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
     int (*text)(struct fs *fs, fuse_ino_t ino, FILE *out);
     int (*set)(struct fs *fs, fuse_ino_t ino, const char *value);
 
-    /* Other files. open and read answer the request; files without set are opened for reading only, jobs/NAME apart. ready: whether poll() reports POLLIN. */
+    /* Other files. open and read answer the request; files without set are opened for reading only, jobs/NAME apart.
+     * ready: whether poll() reports POLLIN. */
     void (*open)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
     void (*read)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
     bool (*ready)(struct fs *fs, const struct handle *h);
