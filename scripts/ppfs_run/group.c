@@ -164,7 +164,7 @@ static void cancel(const char *mount, const char *name, int number) {
 
 int group_run(const char *mount, const struct run_args *a) {
     struct beat beat = {mount, a->name};
-    char name[PATH_MAX];
+    char name[PATH_MAX], path[PATH_MAX];
     size_t count = 0;
     while (a->items && a->items[count])
         count++;
@@ -195,6 +195,8 @@ int group_run(const char *mount, const struct run_args *a) {
         cancel(mount, a->name, rc);
     if (a->progress && show_progress(mount, a->name) == 0 && isatty(STDERR_FILENO))
         fputc('\n', stderr);
+    if (rc == -ENOENT && path_of(path, mount, "jobs", a->name) && access(path, F_OK) == 0)
+        return run_cannot("%s was forgotten, by rm, keep= or --keep-results, before it was shown (all goes on)", name);
     if (rc < 0)
         return run_cannot("cannot show what %s prints: %s (all goes on)", name, strerror(-rc));
     return failed < FAILED_MAX ? failed : FAILED_MAX;
