@@ -64,9 +64,8 @@ def test_a_hash_gives_nothing_of_another_users(far, alice, mallory, size):
     assert answers(far, alice, "a2", MAGIC + named) == mine
 
 
-# A call of the user who has the workers runs in its worker, with the worker's link. It ends itself, waits for the next
-# START, and says that it ends once more.
-ENDS_TWICE = r"""
+# A call of the user who has the workers runs in its worker, with the worker's link.
+LINKED = r"""
 import os, select, stat, struct
 fds = {fd: os.readlink("/proc/self/fd/%d" % fd) for fd in range(200, 256) if os.path.lexists("/proc/self/fd/%d" % fd)}
 link = next(fd for fd, name in fds.items() if name.startswith("socket:"))
@@ -75,12 +74,17 @@ OUTPUT, DONE, RESULT, AT_TOOK = 33, 39, 2, 8
 ref = struct.unpack("<Q", os.pread(page, 8, AT_TOOK))[0] & 0xffffffff
 def say(kind, low, body):
     os.write(link, struct.pack("<IB3xQ", len(body), kind, ref << 32 | low) + body)
-done = struct.pack("<IIIQQQQI", 1, 0, 0, 0, 0, 0, 0, 1) + b"\0"
+def done(user_us=0, rss=0):
+    say(DONE, 0, struct.pack("<IIIqqqqI", 1, 0, 0, user_us, 0, 0, rss, 1) + b"\0")
+"""
+
+# It ends itself, waits for the next START, and says that it ends once more.
+ENDS_TWICE = LINKED + r"""
 say(OUTPUT, RESULT, b'"first"')
-say(DONE, 0, done)
+done()
 select.select([link], [], [])
 say(OUTPUT, RESULT, b'"second"')
-say(DONE, 0, done)
+done()
 select.select([], [], [])
 """
 
@@ -110,6 +114,15 @@ def test_what_fails_for_one_user_keeps_no_node_from_another(new_mount, new_node,
         put(m, alice, "hers%d.sh" % i, "#!/bin/sh\nuntil [ -e %s ]; do sleep 0.1; done\n" % (m.work / "go"))
     wait_until(lambda: all(m.state("hers%d.sh" % i) == "running" for i in range(7)), "all of hers to run at once")
     (m.work / "go").touch()
+
+
+@pytest.mark.parametrize("usage", ["user_us=-1", "rss=1 << 62"])
+def test_a_call_that_lies_about_its_usage_costs_nobody_the_node(far, usage):
+    """The ppfs lets go of a node that says what makes no sense; all that others have there would run again."""
+    far.put("lies", json.dumps({"call": "exec", "args": [LINKED + "done(%s)\nselect.select([], [], [])" % usage, {}]}))
+    far.wait("lies")
+    assert "killed" in far.why("lies")
+    assert "is gone" not in far.log()
 
 
 def test_a_node_that_cannot_start_a_users_workers_is_not_the_jobs_death(new_mount, new_node, alice):

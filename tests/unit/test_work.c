@@ -246,7 +246,7 @@ static void outcome_round_trip(void **state) {
                              .end = WORK_SIGNALED,
                              .status = 11,
                              .user_us = 1,
-                             .system_us = INT64_MAX,
+                             .system_us = INT64_C(1) << 50,
                              .wall_us = 3,
                              .maxrss_kib = 4},
                         got;
@@ -257,12 +257,18 @@ static void outcome_round_trip(void **state) {
     assert_true(size <= sizeof(bytes));
     assert_int_equal(work_outcome_decode(bytes, size, &got), 0);
     assert_true(got.attempt == 9 && got.end == WORK_SIGNALED && got.status == 11 && got.user_us == 1 &&
-                got.system_us == INT64_MAX && got.wall_us == 3 && got.maxrss_kib == 4);
+                got.system_us == INT64_C(1) << 50 && got.wall_us == 3 && got.maxrss_kib == 4);
     assert_string_equal(got.why, o.why);
     for (uint32_t len = 0; len < size; len++)
         assert_int_equal(work_outcome_decode(bytes, len, &got), -EPROTO);
     bytes[size] = 0;
     assert_int_equal(work_outcome_decode(bytes, size + 1, &got), -EPROTO);
+    struct work_outcome wrong[] = {
+        {.user_us = -1}, {.system_us = INT64_MAX}, {.wall_us = -1}, {.maxrss_kib = INT64_MIN}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        work_outcome_encode(&wrong[i], bytes, &size);
+        assert_int_equal(work_outcome_decode(bytes, size, &got), -EPROTO);
+    }
     for (int bits = 0; bits < 3; bits++) {
         struct work_outcome lost = {.end = WORK_LOST, .unbegun = bits > 0, .no_room = bits > 1};
         uint8_t some[1024];

@@ -14,6 +14,8 @@
 #include "net/wire.h"
 
 enum { WORK_FORMAT = 1, ENV_MAX = 4096 };
+#define USAGE_MAX                                                                                                      \
+    (INT64_C(1) << 50) /* microseconds, or KiB: more than a job can use, and thousands of them can be added */
 enum { FLAG_CWD_REQUIRED = 1, FLAG_ENV = 2, FLAG_FILE = 4, FLAG_SANDBOX_AT = 3, FLAG_SANDBOX = 3 << FLAG_SANDBOX_AT };
 
 _Static_assert(WORK_INLINE_MAX + WORK_META_MAX <= FRAME_BODY_MAX, "work fits one frame");
@@ -161,6 +163,12 @@ void work_outcome_encode(const struct work_outcome *o, uint8_t *buf, uint32_t *s
     *size = (uint32_t)wr.size;
 }
 
+/* A job's own process may have said it. What a node takes from its workers ppfs takes from the node: else it would let go
+ * of the node, and lose the work of others there. */
+static bool usable(int64_t usage) {
+    return usage >= 0 && usage <= USAGE_MAX;
+}
+
 int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o) {
     struct wire_in r = {.at = bytes, .left = size};
 
@@ -173,7 +181,8 @@ int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o) 
     o->wall_us = (int64_t)wire_get_u64(&r);
     o->maxrss_kib = (int64_t)wire_get_u64(&r);
     const char *why = wire_get_string(&r);
-    if (r.bad || r.left || end > WORK_LOST || strlen(why) >= sizeof(o->why))
+    if (r.bad || r.left || end > WORK_LOST || strlen(why) >= sizeof(o->why) || !usable(o->user_us) ||
+        !usable(o->system_us) || !usable(o->wall_us) || !usable(o->maxrss_kib))
         return -EPROTO;
     o->end = (enum work_end)end;
     if (o->end == WORK_LOST) {
