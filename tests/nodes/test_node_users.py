@@ -1,11 +1,14 @@
 """Several users' jobs on a node: nobody gets at what is another's, as on the machine with the mount."""
 import json
 import os
+import signal
+import time
 
 import pytest
 from between import SEARCH, Catcher, answers, done, put, secret
 from noderig import value
 from ppfsmount import BUILD, wait_until
+from processes import alive, text_of
 from streamframes import ERROR, MAGIC, RESULT, Named, naming, sent
 
 
@@ -123,6 +126,50 @@ def test_a_call_that_lies_about_its_usage_costs_nobody_the_node(far, usage):
     far.wait("lies")
     assert "killed" in far.why("lies")
     assert "is gone" not in far.log()
+
+
+# Says that it began, and asks for what nobody has when it is told to. The second one answers its call then, and the first
+# one ends after that.
+ASKS = LINKED + r"""
+import time
+with open(base + "/began-" + who, "w") as began:
+    began.write(str(os.getppid()))
+while not os.path.exists(base + "/ask-" + who):
+    time.sleep(0.01)
+say(37, 1, b"x" * 32)
+if who == "second":
+    say(35, 1, b"1")
+open(base + "/asked-" + who, "w").close()
+while who == "second" or not os.path.exists(base + "/asked-second"):
+    time.sleep(0.01)
+os._exit(3)
+"""
+
+
+def test_a_call_that_answers_before_it_has_what_it_asked_for_costs_nobody_the_node(new_mount, new_node):
+    """Another of the same user's has asked for the same, and when that ends it is this one's turn."""
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0"]).start()
+    new_node("--name", "far", join=m, cpus=3).up(m)
+    who = ["first", "second"]
+    for name in who:
+        call = json.dumps({"call": "exec", "args": [ASKS, {"base": str(m.work), "who": name}]}) + "\n"
+        m.put(name + ".jsonl", call * who.index(name) + call)
+    for name in who:
+        wait_until(lambda: text_of(m.work / ("began-" + name)), "%s to begin" % name)
+    daemon = m.pids()["daemon"]
+    os.kill(daemon, signal.SIGSTOP)  # so that the first one's question is not answered yet
+    try:
+        for name in who:
+            (m.work / ("ask-" + name)).touch()
+            wait_until((m.work / ("asked-" + name)).exists, "%s to ask" % name)
+        wait_until(lambda: not alive(int((m.work / "began-first").read_text())), "the first one to end")
+        time.sleep(0.2)  # until the node has noticed: without that this test sees less
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    assert "error" in m.result("first.jsonl").decode()
+    m.put("x", json.dumps({"call": "abs", "args": [-1]}))
+    assert m.result("x") == b"1\n"
+    assert "is gone" not in m.log()
 
 
 def test_a_node_that_cannot_start_a_users_workers_is_not_the_jobs_death(new_mount, new_node, alice):

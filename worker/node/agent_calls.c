@@ -65,6 +65,12 @@ static bool again(enum message_kind kind, uint32_t number, int err) {
 
 static void need(struct task *t);
 
+/* Whether ppfs may be asked for what it wants. A call can reach its worker's link, and answer before it has that; asked
+ * for an answered call, ppfs would let go of this node. */
+static bool may_ask(const struct task *t) {
+    return t->wants && t->want_number > t->answered;
+}
+
 /* Notes that the runner has that frame, or will never have it. */
 static void given(struct task *t, enum message_kind kind, uint32_t number) {
     bool piece = kind == MESSAGE_PIECE, waited = t->out_half.any;
@@ -72,7 +78,7 @@ static void given(struct task *t, enum message_kind kind, uint32_t number) {
     t->out_half = (struct half){.any = piece, .number = piece ? number : 0};
     if (piece)
         passed_on(t);
-    else if (waited && t->wants && !t->asked)
+    else if (waited && may_ask(t) && !t->asked)
         need(t);
 }
 
@@ -355,12 +361,12 @@ bool calls_function(struct task *t, const struct frame *m) {
     return sane;
 }
 
-/* Another task of the same user that wants the same; asked: that has asked for it. */
+/* Another task of the same user that wants the same: one that has asked for it, or one that may. */
 static struct task *who_wants(struct client *g, const struct task *t, bool asked) {
     for (uint32_t i = 0; i < g->task_room; i++) {
         struct task *other = g->tasks[i];
-        if (other && other != t && other->wants && other->asked == asked && other->work.uid == t->work.uid &&
-            memcmp(other->want, t->want, HASH) == 0)
+        if (other && other != t && (asked ? other->asked : !other->asked && may_ask(other)) &&
+            other->work.uid == t->work.uid && memcmp(other->want, t->want, HASH) == 0)
             return other;
     }
     return NULL;
