@@ -1,6 +1,6 @@
 /* Clients that are jobs themselves: one that waits for another job, a group or an event holds a slot and does nothing, so
- * its slot is lent out. How many of a user's do so at once is bounded; from half of that on what they wait for goes before what else is his.
- * Only sched/ includes this. */
+ * its slot is lent out. How many of a user's do so at once is bounded; from half of that on what they wait for goes
+ * before what else is his. Only sched/ includes this. */
 #ifndef PPFS_LEND_H
 #define PPFS_LEND_H
 #include <stdint.h>
