@@ -35,11 +35,12 @@ _ppfs_names() {
     done < <(command ls -1 -- "$mount/$1/$path" 2>/dev/null)
 }
 
-# _ppfs_offer [HEAD]: those lines of standard input that begin with the word. Not compgen -W, which would run a $(name).
+# _ppfs_offer [HEAD]: those lines of standard input that begin with the word. Not compgen -W, which would run a $(name); nor
+# a name with $ or `, which bash puts into the line without a backslash, so that Return would run it.
 _ppfs_offer() {
     local name
     while IFS= read -r name; do
-        [[ $name = "$cur"* ]] && COMPREPLY+=("${1:-}$name")
+        [[ $name = "$cur"* && $name != *[\$\`]* ]] && COMPREPLY+=("${1:-}$name")
     done
     return 0
 }

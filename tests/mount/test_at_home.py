@@ -82,8 +82,10 @@ def test_no_name_of_a_job_is_run(m, shell, script):
     for line in ("ppfs-run --wait ''", "ppfs-run -m $(touch${IFS}pwned) --wait ''"):
         completed(m, shell.split(), script, [line])
         assert not (m.work / "pwned").exists()
-    if shell == "bash -c":
-        assert completed(m, shell.split(), script, ["ppfs-run --wait ''", "ppfs-run -m $PPFS --wait ''"]) == [{name}] * 2
+    m.put("plain (1)", "print(1)\n")
+    m.wait("plain (1)")
+    if shell == "bash -c":  # Return would run the other
+        assert completed(m, shell.split(), script, ["ppfs-run --wait ''", "ppfs-run -m $PPFS --wait ''"]) == [{"plain (1)"}] * 2
 
 
 def test_zsh(full):
