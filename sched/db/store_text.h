@@ -9,7 +9,10 @@
 #define WAITING "2"
 #define QUEUED "3"
 #define RUNNING "4"
-_Static_assert(JOB_DRAFT == 0 && JOB_HELD == 1 && JOB_WAITING == 2 && JOB_QUEUED == 3 && JOB_RUNNING == 4, "states");
+#define DONE "5"
+_Static_assert(JOB_DRAFT == 0 && JOB_HELD == 1 && JOB_WAITING == 2 && JOB_QUEUED == 3 && JOB_RUNNING == 4 &&
+                   JOB_DONE == 5,
+               "states");
 
 #define IN_JOBS "0"
 #define IN_RESULTS "1"

@@ -61,7 +61,14 @@ static int own_keep(struct sched *s, const struct job_row *r, int64_t *us) {
     return rc == -EINVAL ? 0 : rc;
 }
 
+/* Without one that failed its group would seem to have succeeded: only its user says that it may go. */
+static bool stays(const struct job_row *r) {
+    return r->job.group && r->job.state != JOB_DONE && !r->keeps;
+}
+
 int keep_ended(struct sched *s, const struct job_row *r) {
+    if (stays(r))
+        return 0;
     int64_t us = -1;
     int rc = r->keeps ? own_keep(s, r, &us) : 0;
     if (s->c.keep_results && !r->keeps && rc == 0) {

@@ -138,6 +138,32 @@ def test_of_the_mount(new_mount):
     assert there(m) == {"ever", "mine", "d", "e"}
 
 
+@pytest.mark.parametrize("option", [("--keep-results", "1"), ("--keep", "1ms")])
+def test_a_group_with_a_failure_is_no_success(new_mount, option):
+    """Whether all of it succeeded is asked after it was forgotten, too; who gave it a keep= has asked for that."""
+    m = new_mount().start()
+    os.mkdir(m.jobs / "own")
+    (m.jobs / "own/.options").write_text("keep=1ms\n")
+    for name in ("early", "late"):
+        os.mkdir(m.jobs / name)
+        for n in range(4):
+            put(m, "%s/%d" % (name, n), JOB if n else BAD)
+        assert m.sh("cat $M/info/%s/.wait" % name, check=False).stdout.endswith(b"failed 1\n")
+        if name == "early":
+            m.unmount()
+            m.options = option
+            m.start()
+    put(m, "own/bad", BAD)
+    put(m, "array", "#!/bin/sh\n[ $PPFS_INDEX != 3 ]\n", "array=0-7")
+    put(m, "last", JOB)
+    wait_until(lambda: os.listdir(m.results / "late") in (["3"], []) and not os.listdir(m.results / "early"), "what succeeded to be forgotten")
+    wait_until(lambda: m.sh("cat $M/info/array/.wait", check=False).stdout.endswith(b"failed 1\n"), "the array to end")
+    for name in ("early", "late", "array"):
+        assert m.sh("cat $M/info/%s/.ok" % name, check=False).returncode == 1
+        assert m.sh("cat $M/info/%s/.wait" % name, check=False).stdout.endswith(b"failed 1\n")
+    assert m.sh("cat $M/info/own/.ok", check=False).stdout.startswith(b"done 0 failed 0")
+
+
 @pytest.mark.parametrize("value", ["", "x", "-1", "1w", "99999d", "0s"])
 def test_what_is_no_time(m, value):
     put(m, "x", JOB, "keep=" + value)
