@@ -17,6 +17,7 @@
 #include <event2/buffer.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -183,14 +184,14 @@ static ssize_t link_recv(struct link *l, void *to, size_t room) {
     return n < 0 ? -errno : n;
 }
 
-/* Reads up to limit bytes; all there is, held or not, when that is SIZE_MAX. The link may be gone afterwards. */
-static void link_read(struct link *l, size_t limit) {
+/* Reads up to limit bytes, or a read more; by_force: also while it is held. The link may be gone afterwards. */
+static void link_read(struct link *l, size_t limit, bool by_force) {
     bool gone = false, more = true;
     size_t total = 0;
 
     assert(!l->gone); /* a callback of this link may not read this link */
     l->gone = &gone;  /* cppcheck-suppress autoVariables ; taken back at the end */
-    while (more && total < limit && l->broken != -1 && (!l->held || limit == SIZE_MAX)) {
+    while (more && total < limit && l->broken != -1 && (!l->held || by_force)) {
         if (link_room(l)) {
             link_closed(l, ENOMEM);
             break;
@@ -228,7 +229,7 @@ static void link_read(struct link *l, size_t limit) {
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
-    link_read(arg, READ_TURN);
+    link_read(arg, READ_TURN, false);
 }
 
 static int link_init(struct link **out, struct event_base *base, int fd, struct tls_conn *conn,
@@ -425,5 +426,8 @@ void link_hold(struct link *l, bool hold) {
 }
 
 void link_drain(struct link *l) {
-    link_read(l, SIZE_MAX);
+    int waits = 0;
+
+    ioctl(l->fd, FIONREAD, &waits); /* who goes on writing keeps nobody here */
+    link_read(l, (size_t)waits + 1, true);
 }

@@ -161,6 +161,37 @@ static void links_carry_frames_of_every_size(void **state) {
     event_base_free(base);
 }
 
+struct writer {
+    int fd;
+    unsigned frames;
+    uint8_t bytes[16 * 1024];
+};
+
+/* As much as was read. */
+static void writes_on(void *arg, const struct frame *f) {
+    struct writer *w = arg;
+    if (++w->frames % (sizeof w->bytes / FRAME_HEADER) == 0)
+        assert_int_equal(send(w->fd, w->bytes, sizeof w->bytes, MSG_DONTWAIT), sizeof w->bytes);
+}
+
+static void who_goes_on_writing_is_not_read_for_ever(void **state) {
+    static const struct link_events events = {.frame = writes_on};
+    struct event_base *base = event_base_new();
+    struct writer w = {0};
+    struct link *l;
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    w.fd = fds[1];
+    assert_int_equal(link_create(&l, base, fds[0], &events, &w), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(send(w.fd, w.bytes, sizeof w.bytes, MSG_DONTWAIT), sizeof w.bytes);
+    link_drain(l);
+    assert_true(link_received(l) >= 4 * sizeof w.bytes && link_received(l) <= 6 * sizeof w.bytes);
+    link_destroy(l);
+    close(w.fd);
+    event_base_free(base);
+}
+
 /* However fast the peer reads, and however large what waits is: others have their turn, and nothing is copied. */
 static void a_turn_writes_some_of_what_is_lent(void **state) {
     enum { SIZE = 64 << 20, A_TURN = 4 << 20, ROOM = 16 << 20 };
@@ -294,6 +325,7 @@ int main(void) {
         cmocka_unit_test(what_a_peer_sent_before_it_went_is_told),
         cmocka_unit_test(a_broken_peer_ends_the_link),
         cmocka_unit_test(a_link_may_be_destroyed_by_its_frame),
+        cmocka_unit_test(who_goes_on_writing_is_not_read_for_ever),
         cmocka_unit_test(a_turn_writes_some_of_what_is_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
