@@ -270,6 +270,7 @@ static int make(struct stream *st, struct call *c) {
 }
 
 int stream_job(struct stream *st, struct call *c) {
+    stream_did(st);
     stream_part_is(st, c);
     return sched_check(st->s, make(st, c));
 }

@@ -218,6 +218,7 @@ static int cancel_all(struct stream *st, uint64_t id) {
 }
 
 static int urgent(struct stream *st, const struct frame *f) {
+    stream_did(st);
     return f->kind == FRAME_CANCEL ? cancel_all(st, f->id) : stream_release(st, f->id);
 }
 

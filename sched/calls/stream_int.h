@@ -15,6 +15,7 @@
 #define STREAMS_ROOMY 64u    /* with more streams than that in memory each may hold less */
 #define STREAM_PENDING 8192u /* calls that wait for a worker, or for their jobs to start */
 #define STREAM_READ (256u * 1024u)
+#define JOBS_TURN 64              /* jobs of calls of one user that are made, let go or cancelled in a turn */
 #define PARSED_TURN (4 << 20)     /* bytes of its input parsed in a turn */
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
@@ -45,12 +46,24 @@ void stream_suspect(struct stream *st, const struct call *c);
 static inline size_t stream_unwritten(const struct stream *st) { /* bytes of its answers that wait for the disk */
     return st->large.size + st->out.size;
 }
+static inline bool stream_did_enough(const struct stream *st) {
+    return st->user->call_turn == st->s->stream_turns && st->user->call_jobs >= JOBS_TURN;
+}
+/* One more of JOBS_TURN; the parser goes on in the next turn. */
+static inline void stream_did(struct stream *st) {
+    struct user *u = st->user;
+    u->call_jobs = u->call_turn == st->s->stream_turns ? u->call_jobs + 1 : 1;
+    u->call_turn = st->s->stream_turns;
+    if (u->call_jobs >= JOBS_TURN)
+        sched_tick(st->s);
+}
 /* The parser stops; but not within a call that other streams of its user wait for, nor before a call whose job goes
  * on. */
 static inline bool stream_full(const struct stream *st) {
     bool many = st->pending + st->fresh_jobs >= STREAM_PENDING;
     bool much = st->held >= STREAM_HELD || st->held - st->sent >= stream_share(st);
-    return st->storing || ((many || much) && !stream_has_large(st) && st->unmet.at == st->unmet.count);
+    return st->storing || stream_did_enough(st) ||
+           ((many || much) && !stream_has_large(st) && st->unmet.at == st->unmet.count);
 }
 /* A call job is answered, or its STARTED is sent. */
 static inline void stream_job_known(struct stream *st, const struct call *c) {

@@ -110,7 +110,7 @@ static void catch_up(struct stream *st) {
 int stream_lookahead_frames(struct stream *st, const char *bytes, size_t size) {
     struct lookahead *l = &st->lookahead;
     int rc = 0;
-    for (size_t n; size && !l->over && rc == 0; bytes += n, size -= n) {
+    for (size_t n; size && !l->over && rc == 0 && !stream_did_enough(st); bytes += n, size -= n) {
         struct frame f;
         if (l->skip) {
             n = l->skip < size ? (size_t)l->skip : size;

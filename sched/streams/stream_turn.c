@@ -178,6 +178,7 @@ bool stream_may_start(struct sched *s, const struct user *u) {
 }
 
 void stream_turn(struct sched *s) {
+    s->stream_turns++;
     answers_turn(s);
     stream_destroy_left(s);
     for (struct stream *st = stream_first(s), *next; st; st = next) {

@@ -55,7 +55,7 @@ struct sched {
     struct ids changed; /* jobs, in this turn */
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
-    uint64_t dispatches;
+    uint64_t dispatches, stream_turns;
     uint64_t steps; /* leases, hosts and streams that were met in walks over them: a test reads it */
     bool trash;     /* logs to be deleted */
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */

@@ -25,6 +25,8 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     int64_t at;               /* ... then, clock_us */
     unsigned slots;           /* of his runs and leases, without lent ones */
     unsigned leased;          /* of them: slots of leases */
+    uint64_t call_turn;       /* that of the streams in which so many jobs of his calls ... */
+    unsigned call_jobs;       /* ... were made, let go or cancelled */
     unsigned lent;            /* his runs and leases that have lent their slots */
     struct want_queue wanted; /* his jobs that others wait for and that may be queued */
     bool backlog, placed;     /* the database may have ready jobs of his: that run anywhere; that have a place */

@@ -119,14 +119,16 @@ static void test_a_stream_with_many_parts_is_removed_in_slices(void **state) {
     tick();
     for (uint64_t id = 1; id <= 400; id++)
         append(job, FRAME_CALL, id, body, sizeof body - 1);
-    while (all_parts_of(job) < 400)
+    tick();
+    assert_in_range(all_parts_of(job), 1, 128); /* nor are they made in one turn */
+    while (all_parts_of(job) < 350)             /* some have ended */
         tick();
     assert_in_range(live_parts(), 1, 2);
     int64_t slice = s->slice_us;
     s->slice_us = -1;
     assert_int_equal(sched_cancel(s, job, getuid()), 0);
     unsigned left = all_parts_of(job), before;
-    assert_in_range(left, 300, 399);
+    assert_in_range(left, 250, 399);
     assert_int_equal(live_parts(), 0);
     for (before = left; left > 100; before = left) {
         tick();
