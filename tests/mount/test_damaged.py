@@ -130,7 +130,9 @@ def test_a_job_does_not_start_from_a_damaged_file(state):
 @pytest.mark.parametrize("row", [0, -1], ids=["at its beginning", "at its end"])
 def test_a_stream_whose_input_is_damaged_fails(m, row):
     """One that runs, as soon as what is damaged is read; it is not tried again."""
-    line = b'{"call": "eval", "args": ["__import__(\'time\').sleep(0.1) or \'%s\'"]}\n' % (b"x" * 2000)
+    go = m.work / "go"  # no call has ended when it is damaged
+    wait = "any(__import__('time').sleep(0.05) or __import__('os').path.exists('%s') for _ in iter(int, 1)) and '%s'" % (go, "x" * 2000)
+    line = json.dumps({"call": "eval", "args": [wait]}).encode() + b"\n"
     with open(m.jobs / "s.jsonl", "wb", buffering=0) as f:
         for _ in range(100):
             f.write(line)
@@ -142,6 +144,7 @@ def test_a_stream_whose_input_is_damaged_fails(m, row):
         db.execute("UPDATE logs SET data=? WHERE id=?", (data.replace(b"x", b"y", 1), number))
     db.close()
     assert len(check(m)) == 1
+    go.touch()
     m.start()
     assert m.wait("s.jsonl") == "failed"
     assert m.why("s.jsonl") == "the rest of it could not be read: it is damaged on the disk, or that cannot be read"
