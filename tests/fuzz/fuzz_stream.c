@@ -180,8 +180,8 @@ static void settle(uint64_t job) {
     struct stream *st;
     for (int i = 0; i < 3; i++) {
         turn();
-        while ((st = stream_find(s, job)) &&
-               (st->reading || st->lookahead.reading || st->flight || st->storing || st->writing || st->out.size)) {
+        while ((st = stream_find(s, job)) && (st->reading || st->lookahead.reading || st->flight || st->storing ||
+                                              st->writing || st->out.size || stream_did_enough(st))) {
             event_base_loop(base, EVLOOP_ONCE);
             turn();
         }
