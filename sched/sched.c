@@ -79,8 +79,9 @@ static void take_back(struct sched *s) {
     stream_rolled_back(s);
     s->opened_round++;
     s->placing_round++; /* slices that ran ahead begin anew: doing one twice changes nothing */
-    s->settling = s->opening = s->arraying = s->placing = s->giving_up = s->controlling = true;
+    s->settling = s->opening = s->arraying = s->placing = s->giving_up = s->controlling = s->leaving = s->trash = true;
     s->placing_more = true;
+    keep_begin(s);
     host_rolled_back(s);
     jobs_rolled_back(s);
     s->unlink_count = 0;

@@ -126,7 +126,7 @@ static bool set_flag(struct args *a, const char *name) {
     return false;
 }
 
-/* Whether it was given before, or is one that may be. */
+/* False: it is one that is given once, and was given before. */
 static bool is_new(struct args *a, const char *name) {
     static const char *const once[] = {"state", "python",  "key",  "quota", "listen",
                                        "keep",  "silence", "cpus", "sync",  "keep_results"};

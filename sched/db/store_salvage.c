@@ -377,7 +377,8 @@ static int make(struct salvage *v) {
     return run(v, "BEGIN IMMEDIATE");
 }
 
-static int is_damaged(struct salvage *v) {
+/* Looks whether the old one is damaged. 0, -EIO: it cannot be read, -EPROTO: its schema is not ours. */
+static int check_old(struct salvage *v) {
     sqlite3_stmt *q = NULL;
     v->damaged = sqlite3_prepare_v2(v->old, "PRAGMA integrity_check(1)", -1, &q, NULL) != SQLITE_OK ||
                  sqlite3_step(q) != SQLITE_ROW || strcmp((const char *)sqlite3_column_text(q, 0), "ok") != 0;
@@ -396,7 +397,7 @@ int store_salvage(const char *from, const char *to, examine_told *told, void *ar
     struct salvage v = {.from = from, .to = to, .told = told, .arg = arg};
     int lock, rc = store_examine_open(from, &v.old, &lock);
     if (rc == 0)
-        rc = is_damaged(&v);
+        rc = check_old(&v);
     if (rc == 0)
         rc = make(&v);
     if (rc == 0)

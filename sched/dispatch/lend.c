@@ -36,8 +36,7 @@ static void refuse(struct sched *s, const struct parked *p, uint64_t job, const 
     snprintf(who, sizeof who, "user %u", (unsigned)u->uid);
     sched_log_about(s, who, NULL,
                     "%u job%s of user %u wait%s for others, and he may have no more such jobs: one is refused what it "
-                    "would wait for "
-                    "(EDEADLK)",
+                    "would wait for (EDEADLK)",
                     u->lent, u->lent == 1 ? "" : "s", (unsigned)u->uid, u->lent == 1 ? "s" : "");
     struct run *r = run_find(s, job);
     if (r)

@@ -140,7 +140,7 @@ static void sweep_slice(struct sched *s) {
     }
 }
 
-/* A job that fitted no node is judged again. */
+/* A job that fitted no node is judged again. 0, -ENOMEM or what the database says */
 static int judge_one(struct sched *s, uint64_t id) {
     struct job_row r;
     struct options *o = NULL;
@@ -176,12 +176,10 @@ static void constraint_slice(struct sched *s) {
         u->judged.job = 0;
     u->judged.round = s->placing_round;
     int n = store_ids(s->store, SET_UNPLACED, uid, u->judged.job, ids, ROWS), i = 0;
-    do
-        if (i < n) {
-            u->judged.job = ids[i];
-            judge_one(s, ids[i++]);
-        }
-    while (i < n && clock_us() < until);
+    while (i < n && (i == 0 || clock_us() < until)) {
+        u->judged.job = ids[i];
+        sched_check(s, judge_one(s, ids[i++]));
+    }
     s->placing_more |= i < n || n == ROWS;
 }
 

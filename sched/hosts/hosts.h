@@ -45,7 +45,7 @@ struct demand {
 void host_hold_memory(struct host *h, uint64_t bytes, bool hold);
 uint64_t host_free_memory(const struct host *h);                 /* bytes that nobody reserves, UINT64_MAX: not known */
 bool host_has(const struct host *h, const struct constraint *p); /* as much memory and resources are left */
-/* of that less is left than it asks for, or it is kept */
+/* what is left of its memory or resources is kept for a job that waits */
 bool host_keeps(const struct host *h, const struct constraint *p);
 /* A place asks for no more memory and resources than are left and are not kept for another. */
 bool host_has_left(struct host *h, const char *place);

@@ -51,9 +51,8 @@ static void why_of(const struct host *h, char *buf, size_t size) {
                  h->crashes, h->crashes == 1 ? "" : "s");
     else if (h->s->hosts->all->next && *h->lacks && estimate_doubted(h))
         snprintf(buf, size,
-                 "its Python has no module '%s', or not where the calls look for it: those that need it go elsewhere, "
-                 "and are tried "
-                 "here from time to time",
+                 "its Python has no module '%s', or not where the calls look for it: "
+                 "those that need it go elsewhere, and are tried here from time to time",
                  h->lacks);
     else if (h->s->hosts->all->next && estimate_doubted(h))
         snprintf(buf, size,

@@ -42,7 +42,7 @@ int group_options_close(struct sched *s, const struct job *j);
 int give_up_failed(struct sched *s, const struct job *j);
 int give_up_fewer(struct sched *s, const struct job *j); /* it leaves failures/, if it is there. 0 or -errno */
 /* keep.c, forget.c */
-void keep_begin(struct sched *s);
+void keep_begin(struct sched *s); /* by what is committed: once, and after each commit that failed */
 int keep_ended(struct sched *s, const struct job_row *r); /* it has ended: 0 or -errno */
 int keep_left(struct sched *s, const struct job_row *r);  /* what has ended is to be no such job any more */
 void keep_slice(struct sched *s);

@@ -32,6 +32,7 @@ void keep_timer(evutil_socket_t fd, short what, void *arg) {
 /* Jobs that ended while --keep was not in force have no rows: they get them, once. */
 void keep_begin(struct sched *s) {
     int64_t all = 0;
+    s->keep_at = s->kept_at = 0;
     store_meta_get(s->store, "keep", &all);
     s->keep_old = s->c.keep_us && !all;
     if (!s->c.keep_us && all)

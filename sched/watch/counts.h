@@ -2,6 +2,7 @@
  * are kept by transitions and count what is committed. */
 #ifndef PPFS_COUNTS_H
 #define PPFS_COUNTS_H
+#include <stddef.h>
 #include <stdint.h>
 
 struct sched;

@@ -135,7 +135,6 @@ class Arguments:
             prefix = frames.naming(prefix, plan.digests)
         return frames.frame_pieces(frames.CALL, future._id, [prefix, plan.blob])
 
-
     def _not_started(self, why: str, problem: Optional[BaseException]) -> DependencyFailed:
         """Of a chain of calls each names the first that failed."""
         if isinstance(problem, _NotStarted):

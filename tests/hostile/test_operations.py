@@ -19,6 +19,7 @@ from noderig import Node, key_of
 from ppfsmount import PYTHON, sanitized, wait_until
 from processes import kill
 from relay import Relay
+from torture import PLANTED, TOP
 
 ROUNDS = int(os.environ.get("PPFS_ROUNDS", 15 if sanitized() else 60))
 SECONDS = float(os.environ.get("PPFS_SECONDS", 0))
@@ -191,3 +192,9 @@ def test_a_history_that_is_wrong_is_told(tmp_path, history, runs, says):
     (tmp_path / "h").write_text(history + "\n")
     wrong = differences(events([tmp_path / "h"]), *started(runs), [(11 * S, 11 * S, "daemon")])
     assert any(says in sentence for sentence in wrong) if says else wrong == [], wrong
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_every_bug_has_a_place_to_be_planted_in(name):
+    _, file, old, *_ = PLANTED[name]
+    assert (TOP / file).read_text().count(old) == 1

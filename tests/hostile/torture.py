@@ -24,7 +24,7 @@ TESTS = ("test_operations.py", "test_operations.py", "test_crash.py", "test_stre
 
 PLANTED = {  # name: (what is wrong, file, old, new, which test, what it is to say)
     "reply": ("close() is answered before the commit", "fs/session/loop.c",
-              "replies_send(fs, sched_commit(fs->sched));", "replies_send(fs, 0);\n        sched_commit(fs->sched);",
+              "int rc = sched_commit(fs->sched);", "int rc = 0;\n        replies_send(fs, rc);\n        sched_commit(fs->sched);",
               "test_operations.py", "is None|said ENOENT"),
     "attempt": ("what an overtaken attempt printed is shown", "sched/runs/run_output.c",
                 "int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;", "int rc = 0;", "test_operations.py", "was read as b'overtaken"),

@@ -236,7 +236,7 @@ static const char *value_in(const char *const *pairs, const char *name) {
     return value;
 }
 
-/* What differs from environment_threads() for this job. */
+/* Adds what this job has other than environment_threads() says. False: without memory. */
 static bool add_threads(struct job_environment *p, const struct work *w, size_t *at) {
     const char *cpus = value_in(w->env, ENV_CPUS), *all = value_in(w->env, thread_names[0]);
     const char *number = cpus ? cpus : "1";

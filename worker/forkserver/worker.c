@@ -40,8 +40,8 @@ static struct worker {
     struct lease_page *page;
     int page_file;
     bool leave;
-    bool
-        last; /* the next job is the last one: something of this one was left, which was found after its end was told */
+    /* the next job is the last one: something of this one was left, which was found after its end was told */
+    bool last;
     uint8_t buffer[BUFFER];        /* the frame at work: struct work points into it */
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
 } me;

@@ -52,8 +52,9 @@ int forkserver_spawn(struct forkserver *t, uint64_t serial, const int fds[SPAWN_
 static int kill_order(struct forkserver *t, uint64_t serial) {
     struct control c = {.kind = CONTROL_KILL, .serial = serial};
 
-    return io_send(t->control, &c, sizeof(c), NULL, 0) == -EAGAIN ? -EAGAIN
-                                                                  : 0; /* it has died, and its workers with it */
+    int err = io_send(t->control, &c, sizeof(c), NULL, 0);
+
+    return err == -EAGAIN ? err : 0; /* any other: it has died, and its workers with it */
 }
 
 void forkserver_writable(evutil_socket_t fd, short what, void *arg) {

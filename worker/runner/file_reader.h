@@ -18,8 +18,8 @@ int file_reader_open(struct file_reader **out, struct disk *disk, const char *pa
 /* The bytes in memory, valid until file_reader_took or file_reader_close; 0: end of file; -EAGAIN: ready follows;
  * -errno: opening or reading failed. */
 ssize_t file_reader_peek(const struct file_reader *s, const uint8_t **bytes);
-void file_reader_took(struct file_reader *s,
-                      size_t size); /* removes so many of the bytes in memory; after the last one it reads on */
+/* removes so many of the bytes in memory; after the last one it reads on */
+void file_reader_took(struct file_reader *s, size_t size);
 /* no more ready; the file is closed when the thread is done. Accepts NULL */
 void file_reader_close(struct file_reader *s);
 #endif

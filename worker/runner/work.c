@@ -14,8 +14,8 @@
 #include "net/wire.h"
 
 enum { WORK_FORMAT = 1, ENV_MAX = 4096 };
-#define USAGE_MAX                                                                                                      \
-    (INT64_C(1) << 50) /* microseconds, or KiB: more than a job can use, and thousands of them can be added */
+/* microseconds, or KiB: more than a job can use, and thousands of them can be added */
+#define USAGE_MAX (INT64_C(1) << 50)
 enum { FLAG_CWD_REQUIRED = 1, FLAG_ENV = 2, FLAG_FILE = 4, FLAG_SANDBOX_AT = 3, FLAG_SANDBOX = 3 << FLAG_SANDBOX_AT };
 
 _Static_assert(WORK_INLINE_MAX + WORK_META_MAX <= FRAME_BODY_MAX, "work fits one frame");
