@@ -313,7 +313,7 @@ static void forget_end(struct job *j) {
 /* Before its first attempt nothing of it is settled: its file or its after= may not have been understood. */
 static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
     r->job.draft = true;
-    r->keeps = false;
+    r->resolved = r->keeps = false;
     int rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
         rc = sched_transition(s, r, JOB_DRAFT, SAVE_NAME);

@@ -196,3 +196,19 @@ def test_copy_of_a_spec(m, places, how):
     with open(m.info / "y/spec", "rb") as f:
         text = f.read()
     wait_until(lambda: m.put("z", text) and m.result("z").decode() == "1 kept\n%s\n" % places[1], "a closed spec to mean nothing")
+
+
+def test_one_whose_predecessor_failed_waits_for_it_anew(m):
+    """It never ran, so it is submitted again: what it waits for has still failed, or runs again by then."""
+    go = m.work / "go"
+    m.put("a", "#!/bin/sh\ntest -e %s\n" % go)
+    m.put("b", "#!/bin/sh\n#ppfs: after=a\necho ran\n")
+    for _ in range(2):
+        assert "not started" in m.failed("b") or "after=a" in m.failed("b")
+        os.rename(m.failures / "b", m.jobs / "b")
+    m.failed("b")
+    assert m.state("b") == "failed"
+    go.touch()
+    os.rename(m.failures / "a", m.jobs / "a")
+    os.rename(m.failures / "b", m.jobs / "b")
+    assert m.result("b") == b"ran\n"
