@@ -155,6 +155,18 @@ def file_mark(path):
         return path, 0, -1
 
 
+def module_place(module):
+    """The file of a module, or the first directory of a package without one; None: built in."""
+    path = getattr(module, "__file__", None)
+    return path if path is not None else next(iter(getattr(module, "__path__", ())), None)
+
+
+def is_lasting(module):
+    """Whether it was imported from where packages are installed."""
+    path = module_place(module)
+    return isinstance(path, str) and path.startswith(_lasting)
+
+
 def note_modules(cwd):
     """Remembers which modules the last call brought in from the user's own directories."""
     global _local_cwd
@@ -162,10 +174,7 @@ def note_modules(cwd):
         if name in _seen_modules:
             continue
         _seen_modules.add(name)
-        path = getattr(module, "__file__", None)
-        if path is None:
-            where = list(getattr(module, "__path__", ()))
-            path = where[0] if where else None
+        path = module_place(module)
         if isinstance(path, str) and not path.startswith(_lasting):
             _local_modules[name] = file_mark(os.path.join(cwd, path))
             _local_cwd = cwd

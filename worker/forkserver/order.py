@@ -38,14 +38,16 @@ def put_filters(base):
 
 def put_copyreg(base):
     """What a package registered for its own classes concerns nobody else. What it registered for others' changes how these
-    are pickled; a module that did so when it was imported would not do it again, so the worker leaves."""
+    are pickled; a module that did so when it was imported would not do it again, so it lasts as long as an installed
+    package does, and with the user's own modules the worker leaves."""
     global _spoiled
     table = copyreg.dispatch_table
     for key, reducer in list(table.items()):
         package = getattr(reducer, "__module__", None) or "?"
         if base.get(key) is reducer:
             continue
-        if key not in base and package.split(".")[0] == (key.__module__ or "").split(".")[0]:
+        own = key not in base and package.split(".")[0] == (key.__module__ or "").split(".")[0]
+        if own or (package not in _seen_modules and is_lasting(sys.modules.get(package))):
             base[key] = reducer
             continue
         if key in base:
