@@ -1,6 +1,7 @@
 """What an executor and its views share: where it is mounted, its stream, how functions and arguments are sent."""
 import atexit
 import os
+import sys
 import threading
 import uuid
 from typing import Any, Callable, Dict, FrozenSet, Optional, Tuple
@@ -114,6 +115,12 @@ class Core:
         if wait:
             channel.join()
 
+    def interrupted(self) -> None:
+        """A Ctrl-C has ended the block that the executor is for: what it has under way is not wanted any more, but for a
+        session."""
+        if self.name is None:
+            self.kill()
+
     def set_limit(self, limit: Limit) -> None:
         """How many calls may be under way at a time, asked whenever one ends or comes; to be told again when it may have
         changed without that."""
@@ -124,8 +131,7 @@ class Core:
     def kill(self) -> None:
         """What is under way is not wanted any more."""
         if self.channel is not None and not self.channel.forked:
-            for future in list(self.channel.pending.values()):
-                future.kill()
+            self.channel.kill()
 
     def dropped(self) -> None:
         """The executor has been forgotten without shutdown: what it was given still runs."""
@@ -135,11 +141,16 @@ class Core:
 
 
 def _at_exit() -> None:
-    """As the process pools of Python do: work that is under way is waited for; sessions go on by themselves."""
+    """As the process pools of Python do: work that is under way is waited for, unless a Ctrl-C has ended the program;
+    sessions go on by themselves."""
     global _exiting
     _exiting = True
     channels = [connection for connection in open_connections() if isinstance(connection, Channel)]
+    ended_by = getattr(sys, "last_type", None)
+    interrupted = ended_by is not None and issubclass(ended_by, KeyboardInterrupt) and not hasattr(sys, "ps1")
     for channel in channels:
+        if interrupted and not channel.keep:
+            channel.kill()
         channel.close("after interpreter shutdown")
     for channel in channels:
         if channel.keep:

@@ -10,8 +10,9 @@ from collections import deque
 from concurrent.futures import Executor as BaseExecutor
 from pickle import PicklingError
 from pickle import dumps as _dumps
+from types import TracebackType
 from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional,
-                    Sequence, Tuple, TypeVar)
+                    Sequence, Tuple, Type, TypeVar)
 
 from . import mount as mounts
 from . import trust as trust_of
@@ -273,6 +274,19 @@ class _Submitter(BaseExecutor):
             futures.append(future)
             sizes.append(len(chunk))
 
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        """Waits for what was submitted. After a Ctrl-C that is cancelled, running calls too, but for those of a session,
+        which go on."""
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        try:
+            if interrupted:
+                self._core.interrupted()
+            self.shutdown(wait=not interrupted or self._core.name is None)
+        except KeyboardInterrupt:
+            self._core.interrupted()
+            raise
+
     def options(self, **options: Any) -> ExecutorView:
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
         memory, gpu, resources, cpus, node, hold, sandbox, keep; and logging, a level such as "INFO": what calls log from
@@ -361,7 +375,8 @@ class Executor(_Submitter):
 
     When the mount takes no more calls, those that it has not accepted raise MountGone, a BrokenExecutor, and so does
     submit(); those that it has accepted are answered. A Ctrl-C ends what waits and nothing else: an executor that it came
-    into can be used and shut down.
+    into can be used and shut down. Where it ends the with-block of an executor or the program, calls that are under way are
+    cancelled, but for those of a session.
 
     NoMount: no ppfs is mounted, or it cannot be told which is meant. FileExistsError: there is a session of that name.
     TypeError, ValueError: an argument or option is not what it should be.

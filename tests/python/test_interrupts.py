@@ -1,12 +1,14 @@
 """A Ctrl-C at any step of the package leaves an executor that works or is closed, and no thread, file or lock behind."""
 import concurrent.futures
 import os
+import signal
 import sys
 
 import pytest
 
 import ppfs
-from ppfsmount import wait_until
+from conftest import SCRIPTS
+from ppfsmount import SLOW, wait_until
 from called import until
 
 SWEEP = """
@@ -86,6 +88,48 @@ def test_ctrl_c_at_every_step(run, m, what, step):
     """A step of 1 goes to each; there are about 600."""
     assert run(SWEEP, what, step) == "True 0\n"
     assert os.listdir(m.jobs) == []
+
+
+WAITING = """
+import concurrent.futures, sys, time, ppfs
+from called import touch, until
+ex = ppfs.Executor(max_workers=2)
+def begun(sign, go):
+    touch(sign)
+    until(go)
+calls = [ex.submit(begun, sys.argv[1] + "/begun", sys.argv[1] + "/never") for _ in range(5)]
+%s
+"""
+PLACES = {"result": "with ex: calls[0].result()", "map": "with ex: list(ex.map(until, [sys.argv[1] + '/never'] * 2))",
+          "wait": "with ex: concurrent.futures.wait(calls)", "other": "with ex.options(priority=1): time.sleep(60)",
+          "end of the block": "with ex: pass", "shutdown": "ex.shutdown()", "program": "time.sleep(60)"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_one_ctrl_c_ends_a_program(python, m, place):
+    """And what it has under way, wherever the program is."""
+    p = python(WAITING % PLACES[place], m.work, env={"PYTHONPATH": os.pathsep.join((str(SCRIPTS), os.path.dirname(__file__)))})
+    wait_until((m.work / "begun").exists, "a call to begin")
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=30 * SLOW)
+    assert p.returncode == -signal.SIGINT and err.count("KeyboardInterrupt") == 1, err
+    wait_until(lambda: not os.listdir(m.jobs) and not (m.mnt / "running").read_text(), "the calls to be over")
+
+
+def test_a_session_goes_on_after_a_ctrl_c(python, m):
+    p = python("""
+import sys, time, ppfs
+with ppfs.Executor(name="stays") as ex:
+    from called import touch, until
+    ex.submit(touch, sys.argv[1] + "/begun")
+    ex.submit(until, sys.argv[1] + "/go", 7)
+    time.sleep(60)
+""", m.work, env={"PYTHONPATH": os.pathsep.join((str(SCRIPTS), os.path.dirname(__file__)))})
+    wait_until((m.work / "begun").exists, "a call to begin")
+    p.send_signal(signal.SIGINT)
+    p.communicate(timeout=30 * SLOW)
+    (m.work / "go").touch()
+    assert ppfs.attach("stays", mount=str(m.mnt)).results() == [None, 7]
 
 
 def test_fork_where_a_file_is_being_closed(run):

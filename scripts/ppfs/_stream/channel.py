@@ -3,6 +3,7 @@
 What send() has taken is written before the file is closed, or its future fails: both look and write with the lock. Calls
 above the limit stay here, in their order, until one that was sent is answered.
 """
+import functools
 import itertools
 import os
 import threading
@@ -258,6 +259,17 @@ class Channel(Connection):
         with self.lock:
             self.closing = self.closing or why
             self._out_bell.ring()
+
+    def kill(self) -> None:
+        """Nothing that is under way is wanted any more. When the file is closed, which is no way to say so then, the stream
+        is removed."""
+        left = list(self.pending.values())
+        for future in left:
+            future.kill()
+        with self.lock:
+            closed = self._send_queue is None
+        if closed and left:
+            close_quietly(functools.partial(os.unlink, os.path.join(self.mount, "jobs", self.name)))
 
     def _shut_writer(self) -> None:
         send_queue, self._send_queue = self._send_queue, None
