@@ -62,7 +62,8 @@ struct stream {
     uint64_t said;        /* JSON: the answers of all calls before it are in the out-log, or on the way there */
     size_t waiting_calls; /* answered, and in memory */
     size_t written_turn, moved_turn; /* stream_wait.c: in this turn */
-    bool more;                       /* ... and the next turn has more of it */
+    bool more;                       /* ... and the next turn has more of it, or of what stream_hold_over does */
+    bool held_over;                  /* stream_part.c: it has done all of that */
     struct call *partial;            /* the one call that is written down over several turns */
     uint64_t stale;                  /* 1 + the number of one that was when it was read anew; 0: none */
     uint64_t rows_below;             /* calls with lower numbers may have had rows then */

@@ -136,8 +136,6 @@ static int broken(struct stream *st, const char *why) {
     st->carry.size = 0;
     buffer_free(&st->parts);
     sched_log_user(st->s, st->id, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
-    if (rc == 0)
-        rc = stream_hold_over(st);
     return rc < 0 || !c ? rc : fail(st, c, ERROR_REFUSED, why);
 }
 
@@ -209,17 +207,24 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
     return rc;
 }
 
+/* All calls with that id; a client that has broken its word, and used one for thousands, cannot cancel more than a
+ * turn's at once. */
 static int cancel_all(struct stream *st, uint64_t id) {
     struct call *c;
-    int rc = 0;
-    while (rc == 0 && (c = stream_call_of(st, id))) /* all calls with that id */
-        rc = cancel(st, c);
+    int rc;
+    do {
+        stream_did(st);
+        c = stream_call_of(st, id);
+        rc = c ? cancel(st, c) : 0;
+    } while (rc == 0 && c && !stream_did_enough(st));
     return rc;
 }
 
 static int urgent(struct stream *st, const struct frame *f) {
+    if (f->kind == FRAME_CANCEL)
+        return cancel_all(st, f->id);
     stream_did(st);
-    return f->kind == FRAME_CANCEL ? cancel_all(st, f->id) : stream_release(st, f->id);
+    return stream_release(st, f->id);
 }
 
 static int take_whole(struct stream *st, const struct frame *f, const char *body, size_t size, int64_t end) {
@@ -324,7 +329,7 @@ static int finish(struct stream *st) {
     buffer_free(&st->carry);
     buffer_free(&st->parts);
     st->in_frame = false;
-    return stream_hold_over(st);
+    return 0;
 }
 
 const struct codec codec_frames = {.kind = WORK_STREAM_FRAMES,

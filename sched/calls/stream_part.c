@@ -57,10 +57,14 @@ int stream_release(struct stream *st, uint64_t id) {
 
 int stream_hold_over(struct stream *st) {
     int rc = 0;
-    struct call *c;
-    TAILQ_FOREACH(c, &st->calls, order)
-        if (c->kept && (rc = hold_over(st->s, c)) < 0)
-            break;
+    struct call *c = TAILQ_FIRST(&st->calls);
+    for (; c && rc == 0 && !stream_did_enough(st); c = TAILQ_NEXT(c, order))
+        if (c->kept) {
+            stream_did(st);
+            rc = hold_over(st->s, c);
+        }
+    st->held_over = !c;
+    st->more |= !st->held_over;
     return rc;
 }
 

@@ -17,7 +17,8 @@ struct unmet { /* jobs of calls that the parser has not met again, by the number
 
 /* stream_part.c: calls whose jobs run them, those that have options or are programs */
 int stream_release(struct stream *st, uint64_t id); /* a call that is held, or will be, is not to be */
-int stream_hold_over(struct stream *st);            /* nobody can let go any more of what is held: those calls fail */
+/* Nobody can let go any more of what is held: those calls fail, some a turn. 0 or -errno; at the end st->held_over. */
+int stream_hold_over(struct stream *st);
 /* The call that the job answers, and its stream; NULL when nobody waits for that any more. */
 struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out);
 void stream_part_is(struct stream *st, struct call *c); /* it goes into the queue, or is there */

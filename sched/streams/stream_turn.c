@@ -139,6 +139,8 @@ static int turn(struct stream *st, bool *ended) {
     int rc = advance(st);
     if (rc == 0)
         rc = parse_on(st);
+    if (rc == 0 && stream_is_parsed(st) && !stream_is_json(st) && !st->held_over)
+        rc = stream_hold_over(st);
     if (rc == 0)
         rc = stream_lookahead_on(st);
     if (rc == 0)

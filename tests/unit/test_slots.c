@@ -145,6 +145,49 @@ static void test_a_stream_with_many_parts_is_removed_in_slices(void **state) {
     assert_false(s->leaving);
 }
 
+/* Of calls with options {"hold": true}, with those ids. Returns the stream. */
+static uint64_t begin_held(unsigned count, bool same_id) {
+    char magic[FRAME_MAGIC_SIZE];
+    static const char body[] = "\0\0\x0e\0{\"hold\": true}\x80\x04)}\x86.";
+    memcpy(magic, FRAME_MAGIC, sizeof magic);
+    magic[FRAME_PORTABLE_AT] = 1;
+    add_host(1, 100);
+    uint64_t job = begin("held", magic, sizeof magic);
+    tick();
+    for (uint64_t id = 1; id <= count; id++)
+        append(job, FRAME_CALL, same_id ? 7 : id, body, sizeof body - 1);
+    for (int i = 0; i < 20 && all_parts_of(job) < count; i++)
+        tick();
+    assert_int_equal(all_parts_of(job), count);
+    return job;
+}
+
+static void test_calls_that_are_held_at_the_end_fail_in_slices(void **state) {
+    struct job j;
+    uint64_t job = begin_held(400, false);
+    unsigned left = 400, before;
+    open_for_writing = false;
+    assert_int_equal(sched_flush(s, job, 0, false, false, NULL, NULL), 0);
+    sched_release(s, job);
+    do {
+        before = left;
+        tick();
+        left = all_parts_of(job);
+        assert_in_range(left, before > 64 ? before - 64 : 0, before ? before - 1 : 0);
+    } while (left);
+    for (int i = 0; i < 3; i++)
+        tick();
+    assert_int_equal(sched_job(s, job, &j), 0);
+    assert_int_equal(j.state, JOB_DONE);
+}
+
+static void test_calls_of_one_id_are_not_all_cancelled_at_once(void **state) {
+    uint64_t job = begin_held(400, true);
+    append(job, FRAME_CANCEL, 7, "", 0);
+    tick();
+    assert_in_range(all_parts_of(job), 400 - 65, 399);
+}
+
 /* --- commits that fail ------------------------------------------------------------------------------------------- */
 
 static void test_an_end_counts_once_however_often_it_is_written(void **state) {
@@ -387,6 +430,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {TEST(test_every_answer_crosses_every_cancel),
                                        TEST(test_a_stream_that_is_not_in_memory_takes_its_parts_along),
                                        TEST(test_a_stream_with_many_parts_is_removed_in_slices),
+                                       TEST(test_calls_that_are_held_at_the_end_fail_in_slices),
+                                       TEST(test_calls_of_one_id_are_not_all_cancelled_at_once),
                                        TEST(test_an_end_counts_once_however_often_it_is_written),
                                        TEST(test_what_was_answered_is_not_run_again),
                                        TEST(test_a_bit_a_call),
