@@ -1,9 +1,9 @@
 # Completion of ppfs's programs for bash: their options, as --help shows them, and names in the mount: jobs, groups, nodes.
 # shellcheck shell=bash disable=SC2207 # names with blanks are completed as words
 
-# The mount that the words name, else $PPFS, else the first in the mount table.
+# The mount that the words name, else $PPFS, else one of this user's own or root's: another's may make up names, or hang.
 _ppfs_mount() {
-    local i word=
+    local i word= find='findmnt -n -r -f -t fuse.ppfs -o TARGET -O' IFS=' '
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         -m | --mount) word=${COMP_WORDS[i + 1]:-} ;;
@@ -16,7 +16,7 @@ _ppfs_mount() {
     elif [ -n "${PPFS:-}" ]; then
         printf %s "$PPFS"
     else
-        findmnt -n -r -f -t fuse.ppfs -o TARGET 2>/dev/null
+        $find user_id="$EUID" 2>/dev/null || $find user_id=0 2>/dev/null
     fi
 }
 
@@ -36,11 +36,12 @@ _ppfs_names() {
 }
 
 # _ppfs_offer [HEAD]: those lines of standard input that begin with the word. Not compgen -W, which would run a $(name); nor
-# a name with $ or `, which bash puts into the line without a backslash, so that Return would run it.
+# a name with $ or `, which bash puts into the line without a backslash, so that Return would run it; nor one with a control
+# character, which the terminal may obey.
 _ppfs_offer() {
     local name
     while IFS= read -r name; do
-        [[ $name = "$cur"* && $name != *[\$\`]* ]] && COMPREPLY+=("${1:-}$name")
+        [[ $name = "$cur"* && $name != *[\$\`[:cntrl:]]* ]] && COMPREPLY+=("${1:-}$name")
     done
     return 0
 }

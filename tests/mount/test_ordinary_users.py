@@ -6,7 +6,7 @@ import subprocess
 import uuid
 
 import pytest
-from ppfsmount import PPFS, need_programs
+from ppfsmount import PPFS, TOP, need_programs
 from processes import kill
 
 
@@ -115,3 +115,30 @@ def test_environment_of_the_mount_reaches_jobs(new_mount):
     m = new_mount(env={"GREETING": "hello there"}).start()
     m.put("x", "#!/bin/sh\necho $GREETING\n")
     assert m.result("x") == b"hello there\n"
+
+
+BASH = 'source %s/complete/ppfs.bash; _ppfs_mount'
+ZSH = ('compadd() { print -rn -- $mount; }; complete_line() { source %s/complete/_ppfs; }; '
+       'words=(ppfs-run --wait ""); CURRENT=3 PREFIX= complete_line')
+NO_OTHERS = ('findmnt -n -r -t fuse.ppfs -o TARGET | while read -r at; do case $at in "$1" | "$2") ;; *) umount -l "$at" ;; esac; done; '
+             'shift 2; unset PPFS; exec "$@"')
+
+
+@pytest.mark.parametrize("shell", [["bash", "-c", BASH], ["zsh", "-fc", ZSH]], ids=lambda shell: shell[0])
+def test_completion_asks_no_mount_of_another_user(new_mount, base, user, shell):
+    need_programs("unshare", "findmnt", shell[0])
+    (base / "his").mkdir()
+    his, ours = new_mount(base=base / "his"), new_mount()
+    for d in (his.base, his.mnt, his.work):
+        os.chown(d, user.pw_uid, user.pw_gid)
+    p = his.run(preexec_fn=become(user))
+    if p.returncode:
+        pytest.skip("an ordinary user cannot mount here: %s" % p.stderr)
+    try:
+        his.started()
+        ours.start()
+        p = subprocess.run(["unshare", "-m", "sh", "-c", NO_OTHERS, "sh", str(his.mnt), str(ours.mnt), *shell[:2], shell[2] % (TOP / "scripts")],
+                           capture_output=True, text=True, timeout=50)
+        assert (p.stdout.strip(), p.stderr) == (str(ours.mnt), "")
+    finally:
+        his.abort()

@@ -176,6 +176,27 @@ def test_what_a_terminal_would_obey_is_escaped(m, terminal):
     t.until("\\x1b[2J")
 
 
+LOOK = r"""
+import importlib.machinery, importlib.util, os, pathlib, sys
+loader = importlib.machinery.SourceFileLoader("top", sys.argv[1])
+top = importlib.util.module_from_spec(importlib.util.spec_from_loader("top", loader))
+sys.modules["top"] = top
+loader.exec_module(top)
+asked = []
+sys.addaudithook(lambda what, args: asked.append(args[0]) if what == "open" and str(args[0]).endswith("/state") else None)
+shown = top.Mount(pathlib.Path(os.environ["M"])).look()["waiting"]
+print(len(asked), len(shown))
+"""
+
+
+def test_jobs_that_tell_nothing_do_not_stop_it(shared, alice, mallory):
+    p = mallory.sh(r"umask 077; for i in $(seq 500); do printf '#!/bin/sh\n#ppfs: hold=1\n' > $M/jobs/$i; done", M=shared.mnt)
+    assert (p.returncode, p.stderr) == (0, "")
+    p = alice.sh('/usr/bin/python3 -c "$LOOK" "$PROGRAM"', M=shared.mnt, LOOK=LOOK, PROGRAM=PROGRAM)
+    asked, shown = map(int, p.stdout.split())
+    assert 0 < asked <= 200 and shown == 0
+
+
 def test_ctrl_c_and_faults(m, terminal, tmp_path):
     t = terminal(m.mnt)
     t.until("nothing runs")
