@@ -2,7 +2,7 @@
  *
  * Out: what the socket does not take at once waits in an evbuffer, and EV_WRITE is armed only while it is not empty.
  * In: one growing buffer, never larger than one frame and what was read with it. A turn reads READ_TURN bytes at most,
- * so that an endless sender leaves the others their turn, and writes no more than WRITE_TURN and one write: a peer that
+ * and of many links READ_ALL together, so that endless senders leave the others their turn, and writes no more than WRITE_TURN and one write: a peer that
  * reads while we write would take all that waits. An error while sending never calls back from
  * inside link_send: it is remembered, and the read event made active. link_destroy inside a callback: the reader that
  * called it notices through *gone, which is on its stack. TLS keeps bytes that it has read ahead, which the loop cannot
@@ -27,6 +27,7 @@
 #include "net/tls/tls_int.h"
 
 enum { READ_MIN = 16 * 1024, READ_TURN = 256 * 1024, READ_CAP = FRAME_HEADER + FRAME_BODY_MAX };
+enum { READ_ALL = 1024 * 1024, READ_LEAST = 256 };
 enum { WRITE_TURN = 1024 * 1024, WRITE_PARTS = 16 };
 enum { SMALL = 4 * 1024 }; /* bytes up to which copying is cheaper than sharing */
 
@@ -41,11 +42,18 @@ struct link {
     uint8_t *in;
     size_t in_cap, in_len;
     uint64_t received, given;
-    int broken; /* errno of a failed send, told at the next turn; -1 when closed() has been called */
+    uint64_t round; /* in which it was read last */
+    int broken;     /* errno of a failed send, told at the next turn; -1 when closed() has been called */
     unsigned corked;
     bool held;
     bool *gone;
 };
+
+/* The links of this process that are read one after another, until one of them comes again. */
+static struct {
+    uint64_t number;
+    size_t links, before /* in the last round */;
+} rounds = {.number = 1};
 
 static void link_closed(struct link *l, int err) {
     if (l->broken == -1)
@@ -184,7 +192,22 @@ static ssize_t link_recv(struct link *l, void *to, size_t room) {
     return n < 0 ? -errno : n;
 }
 
-/* Reads up to limit bytes, or a read more; by_force: also while it is held. The link may be gone afterwards. */
+/* The bytes that a link may read in this turn: it has its part of READ_ALL. */
+static size_t link_share(struct link *l) {
+    if (l->round == rounds.number) {
+        rounds.number++;
+        rounds.before = rounds.links;
+        rounds.links = 0;
+    }
+    l->round = rounds.number;
+    rounds.links++;
+    size_t share = READ_ALL / (rounds.links > rounds.before ? rounds.links : rounds.before);
+    if (share > READ_TURN)
+        return READ_TURN;
+    return share > READ_LEAST ? share : READ_LEAST;
+}
+
+/* Reads up to limit bytes; by_force: also while it is held. The link may be gone afterwards. */
 static void link_read(struct link *l, size_t limit, bool by_force) {
     bool gone = false, more = true;
     size_t total = 0;
@@ -197,6 +220,7 @@ static void link_read(struct link *l, size_t limit, bool by_force) {
             break;
         }
         size_t room = l->in_cap - l->in_len;
+        room = room < limit - total ? room : limit - total;
         ssize_t n = link_recv(l, l->in + l->in_len, room);
         if (n == -EINTR)
             continue;
@@ -229,7 +253,7 @@ static void link_read(struct link *l, size_t limit, bool by_force) {
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
-    link_read(arg, READ_TURN, false);
+    link_read(arg, link_share(arg), false);
 }
 
 static int link_init(struct link **out, struct event_base *base, int fd, struct tls_conn *conn,

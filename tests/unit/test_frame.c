@@ -192,6 +192,37 @@ static void who_goes_on_writing_is_not_read_for_ever(void **state) {
     event_base_free(base);
 }
 
+/* All links together have a share of each turn, as many peers may have much to say at once. */
+static void many_that_write_leave_the_others_their_turn(void **state) {
+    enum { MANY = 256, WAITS = 96 * 1024 };
+    static const uint8_t bytes[WAITS];
+    struct event_base *base = event_base_new();
+    struct end *ends = calloc(MANY, sizeof *ends);
+    int fds[MANY][2];
+    uint64_t before = 0, all = 0;
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds[i]), 0);
+        link_up(base, &ends[i], fds[i][0]);
+        assert_int_equal(send(fds[i][1], bytes, WAITS, MSG_DONTWAIT), WAITS);
+    }
+    for (int turn = 0; all < (uint64_t)MANY * WAITS; turn++) {
+        event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+        for (int i = (int)(all = 0); i < MANY; i++) {
+            assert_true(turn < 8 || link_received(ends[i].link)); /* the loop looks at more in each turn */
+            all += link_received(ends[i].link);
+        }
+        assert_in_range(all - before, 1, turn ? 2 << 20 : 6 << 20);
+        before = all;
+    }
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(ends[i].frames, WAITS / FRAME_HEADER);
+        link_destroy(ends[i].link);
+        close(fds[i][1]);
+    }
+    free(ends);
+    event_base_free(base);
+}
+
 /* However fast the peer reads, and however large what waits is: others have their turn, and nothing is copied. */
 static void a_turn_writes_some_of_what_is_lent(void **state) {
     enum { SIZE = 64 << 20, A_TURN = 4 << 20, ROOM = 16 << 20 };
@@ -326,6 +357,7 @@ int main(void) {
         cmocka_unit_test(a_broken_peer_ends_the_link),
         cmocka_unit_test(a_link_may_be_destroyed_by_its_frame),
         cmocka_unit_test(who_goes_on_writing_is_not_read_for_ever),
+        cmocka_unit_test(many_that_write_leave_the_others_their_turn),
         cmocka_unit_test(a_turn_writes_some_of_what_is_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
