@@ -117,6 +117,18 @@ def test_thousands_that_leave_at_once_are_soon_forgotten_and_crowd_no_log(rm, co
     assert sanitized() or sum("(no more of nodes for a minute)" in line for line in lines) == 1
 
 
+def test_thousands_that_wait_for_names_of_others(rm, come, base):
+    """Ten times a second each looks at who has its name: with a look at all names that is all the daemon does."""
+    count = 150 if sanitized() else 2000
+    names = come(*["x%d" % n for n in range(count)])
+    wait = [Rogue(base, "10.1.%d.%d" % divmod(n, 250)) for n in range(count)]
+    for rogue, name in zip(wait, names):
+        rogue.about(name)
+    for rogue in come.there:
+        rogue.send(245, b"")  # BYE
+    assert all(rogue.hear(WELCOME).decode() in (name, name + "-2") for rogue, name in zip(wait, names))
+
+
 ANSWERS = """
             elif kind == 5:
                 ours, theirs = socket.socketpair()

@@ -123,7 +123,7 @@ void registry_member_up(struct member *m) {
         TAILQ_INSERT_TAIL(&f->waiting, m, queued);
     if (!chosen)
         return;
-    if (remote_set_name(m->remote, name, t ? t->address : NULL)) {
+    if (registry_name(m, name) || remote_set_name(m->remote, name, t ? t->address : NULL)) {
         remote_fail(m->remote, "there is no memory for it");
         return;
     }
@@ -134,10 +134,12 @@ void registry_member_up(struct member *m) {
         return;
     }
     m->up = false;
+    registry_unname(m);
     registry_let_go(f, m->remote);
 }
 
 static void member_free(struct member *m) {
+    registry_unname(m);
     event_drop(m->probe);
     remote_destroy(m->remote);
     free(m);
@@ -161,10 +163,31 @@ static void on_about(void *arg, struct remote *remote) {
             redial_again(t->redial);
 }
 
+/* That name has become free. Who waits for it gets it, or queues again. */
+static void ask_again(struct registry *f, const char *name) {
+    unsigned count = 0;
+    struct member *m;
+
+    TAILQ_FOREACH(m, &f->waiting, queued) {
+        count++;
+    }
+    while (count-- && (m = TAILQ_FIRST(&f->waiting))) {
+        if (strcmp(remote_about(m->remote)->name, name) == 0) {
+            registry_member_up(m);
+        } else {
+            TAILQ_REMOVE(&f->waiting, m, queued);
+            TAILQ_INSERT_TAIL(&f->waiting, m, queued);
+        }
+    }
+}
+
 static void on_lost(void *arg, struct remote *remote, const char *why) {
     struct member *m = arg;
     struct registry *f = m->registry;
+    char name[NODE_NAME];
 
+    snprintf(name, sizeof(name), "%s", m->name);
+    registry_unname(m);
     LIST_REMOVE(m, next);
     if (m->waits)
         TAILQ_REMOVE(&f->waiting, m, queued);
@@ -181,12 +204,8 @@ static void on_lost(void *arg, struct remote *remote, const char *why) {
     if (m->up)
         f->ev.gone(m->node, remote, why);
     member_free(m);
-    unsigned count = 0;
-    TAILQ_FOREACH(m, &f->waiting, queued) {
-        count++;
-    }
-    while (count-- && (m = TAILQ_FIRST(&f->waiting))) /* it may have waited for that name; else it queues again */
-        registry_member_up(m);
+    if (*name)
+        ask_again(f, name);
 }
 
 static struct member *member_of(const struct registry *f, const struct session *s) {

@@ -20,6 +20,7 @@ struct target {
 };
 
 struct member {
+    char name[NODE_NAME]; /* that it was given, "": none yet; the first, as by_name compares it */
     LIST_ENTRY(member) next;
     TAILQ_ENTRY(member) queued; /* in waiting */
     struct registry *registry;
@@ -52,6 +53,7 @@ struct registry {
     struct dials dials;
     LIST_HEAD(, target) targets;
     LIST_HEAD(, member) members;
+    void *by_name;                            /* those with one as a tree, tsearch(3) */
     TAILQ_HEAD(, member) waiting;             /* their ABOUT has come, and they have no name yet */
     uint8_t strangers[STRANGERS][SESSION_ID]; /* let go last: discovery does not bring them back */
     unsigned stranger;
@@ -64,7 +66,10 @@ struct registry {
 
 void registry_member_up(struct member *m); /* it has said what it is, or a name has become free */
 
-/* registry_names.c. The name it says, with a number where another has it. False: it was refused, or whoever has the
+/* registry_names.c. It has that name from now on; it has none any more. 0 or -ENOMEM. */
+int registry_name(struct member *m, const char *name);
+void registry_unname(struct member *m);
+/* The name it says, with a number where another has it. False: it was refused, or whoever has the
  * name is dead or may be; then registry_member_up is called again. */
 bool registry_choose_name(struct member *m, char name[NODE_NAME]);
 

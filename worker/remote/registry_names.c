@@ -1,6 +1,8 @@
 /* The names of nodes. A node with a key of its own has the name of that key, before any other; of the rest the first
  * one has its name. A restarted node comes with the name that its predecessor still has: that is asked for a sign of
  * life, and has a second for it, or, if the new one comes from another host, as long as its silence allows. */
+#include <errno.h>
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +16,30 @@ enum {
     PROBES = 100 /* who waits waits no longer */
 };
 
-static struct member *named(const struct registry *f, const char *name) {
-    struct member *m;
+static int by_name(const void *a, const void *b) {
+    return strcmp(a, b);
+}
 
-    LIST_FOREACH(m, &f->members, next) {
-        if (m->up && strcmp(remote_name(m->remote), name) == 0)
-            break;
-    }
-    return m;
+/* Thousands may ask for their names again and again, so this is no walk. */
+static struct member *named(const struct registry *f, const char *name) {
+    struct member **found = tfind(name, &f->by_name, by_name);
+
+    return found ? *found : NULL;
+}
+
+int registry_name(struct member *m, const char *name) {
+    snprintf(m->name, sizeof(m->name), "%s", name);
+    char **at = tsearch(m->name, &m->registry->by_name, by_name);
+    if (at && *at == m->name)
+        return 0;
+    *m->name = 0;
+    return -ENOMEM;
+}
+
+void registry_unname(struct member *m) {
+    if (*m->name)
+        tdelete(m->name, &m->registry->by_name, by_name);
+    *m->name = 0;
 }
 
 /* A node is probed or ended only for another one with the same key. */
