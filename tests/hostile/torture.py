@@ -20,7 +20,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PPFS_BUILD") or TOP / "build").resolve()
 RUNS = 8
-TESTS = ("test_operations.py", "test_operations.py", "test_crash.py", "test_stream_kills.py")  # the first is the broadest
+TESTS = ("test_operations.py", "test_operations.py", "test_crash.py", "test_stream_kills.py", "test_power.py")  # the first is the broadest
 
 PLANTED = {  # name: (what is wrong, file, old, new, which test, what it is to say)
     "reply": ("close() is answered before the commit", "fs/session/loop.c",
@@ -46,7 +46,7 @@ def pytest(build, seed, *tests, **more):
     """(status, what it said)"""
     environment = {**os.environ, "PPFS_BUILD": str(build), "PPFS_WORKER": str(build / "ppfs-worker"), "PPFS_NET": str(build / "ppfs-net"),
                    "PPFS_NODE": str(build / "ppfs-node"), "PPFS_SEED": str(seed), **more}
-    p = subprocess.run([sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-s", "-k", "kill or manual or binary",
+    p = subprocess.run([sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-s", "-k", "kill or manual or binary or told",
                         *(str(Path(__file__).with_name(test)) for test in tests)], env=environment, capture_output=True, text=True)
     return p.returncode, p.stdout + p.stderr
 
@@ -95,7 +95,7 @@ def torture(seconds, seed):
         test = TESTS[runs % len(TESTS)]
         status, said = pytest(BUILD, seed + runs, test)
         for line in said.splitlines():
-            if re.match(r"\.?\d+ (jobs|calls)|\.?PPFS_ROUNDS", line):
+            if re.match(r"\.?\d+ (jobs|calls)|\.?PPFS_", line):
                 print("%s: %s" % (test, line.lstrip(".")), flush=True)
         if status:
             print(said)
