@@ -8,7 +8,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # of each package from the top down: a module imports from its own room and those below
     "ppfs": [("ppfs", "ppfs.pp", "ppfs.joblib"),
              ("ppfs.compat",),
-             ("ppfs.core", "ppfs.executor", "ppfs.files", "ppfs.later", "ppfs.pool", "ppfs.progress", "ppfs.session"),
+             ("ppfs.core", "ppfs.executor", "ppfs.files", "ppfs.later", "ppfs.memory", "ppfs.pool", "ppfs.progress", "ppfs.session"),
              ("ppfs._stream",),
              ("ppfs._pickle",),
              ("ppfs.errors", "ppfs.mount", "ppfs.options", "ppfs.trust", "ppfs.world")],

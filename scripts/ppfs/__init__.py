@@ -8,6 +8,7 @@
 Executor, attach, cancel, forget
                              calls, sessions that outlive their program          (executor.py, session.py)
 submit_file, result, wait    job files by name, and *_async forms                (files.py)
+memo                         calls that were made before are answered from what is kept  (memory.py)
 Pool                         multiprocessing.pool.Pool's interface  (pool.py)
 progress                     how far a set of futures has got                    (progress.py)
 ppfs.pp                      ppft's interface
@@ -29,6 +30,7 @@ from .progress import progress
 from .session import Session, attach, cancel, forget
 
 if TYPE_CHECKING:
+    from .memory import memo
     from .pool import Pool
 
 __version__ = "0.1.0"
@@ -36,13 +38,13 @@ __version__ = "0.1.0"
 __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "ExecutorView", "Future", "JobCancelled",
            "JobFailed", "JobTimeout", "MountGone", "NoMount", "NotTrusted", "Pool", "RemoteTraceback", "Session",
            "StillRunning", "StreamError", "WorkerDied", "attach", "cancel", "end_private", "find_mount",
-           "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait", "wait_async"]
+           "forget", "memo", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait", "wait_async"]
 
 
 def __getattr__(name: str) -> Any:
-    """ppfs.joblib, ppfs.pp and Pool are imported when they are first asked for."""
-    if name == "Pool":
-        return importlib.import_module(".pool", __name__).Pool
+    """ppfs.joblib, ppfs.pp, Pool and memo are imported when they are first asked for."""
+    if name in ("Pool", "memo"):
+        return getattr(importlib.import_module(".pool" if name == "Pool" else ".memory", __name__), name)
     if name in ("joblib", "pp"):
         return importlib.import_module("." + name, __name__)
     raise AttributeError("module %r has no attribute %r" % (__name__, name))
