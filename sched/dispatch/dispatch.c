@@ -229,6 +229,8 @@ static bool try_head(struct user *u, struct ready_queue *l) {
     }
     if (h && run_start(s, r, h, 0) == 0) {
         next_in(u, l, NULL);
+        if (!l->over)
+            u->urgent = l->head.job.priority;
         return true;
     }
     if (!h && fill(s, r, &d)) {
@@ -303,6 +305,7 @@ static struct user *raised(struct sched *s) {
 static bool give_turn(struct user *u, bool *moved) {
     struct sched *s = u->s;
     struct lease_offer o;
+    u->urgent = NOT_URGENT;
     if (open_queues(u) < 0 || u->queues->met++ == MET_MAX)
         return false;
     if (lend_crowded(u, host_local(s)->cpus) && start_wanted(u)) {

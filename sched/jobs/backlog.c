@@ -12,6 +12,8 @@ void backlog_mark(struct sched *s, const struct job_row *r) {
     s->stirred = true;
     if (u)
         wanted_queued(s, r->job.id, u);
+    if (u && !job_is_stream(&r->job) && r->job.priority > u->urgent)
+        u->urgent = r->job.priority;
     if (u)
         user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
     else

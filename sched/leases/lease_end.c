@@ -59,6 +59,11 @@ static bool other_waits(const struct lease *l) {
     return false;
 }
 
+/* Whether a job has come that goes before the calls of that busy lease. One such lease ends at a time. */
+static bool gives_way(const struct lease *l, unsigned given) {
+    return !given && l->stream && l->user->urgent > l->stream->priority;
+}
+
 /* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots on any
  * host. */
 void lease_reclaim(struct sched *s) {
@@ -82,8 +87,8 @@ void lease_reclaim(struct sched *s) {
         s->steps++;
         given += l->state != LEASE_LIVE;
         /* A lease of this turn is not idle: its first calls are sent after the commit. */
-        bool busy = l->count || (l->stream && l->stream->pending);
-        if (l->state != LEASE_LIVE || (busy && now - l->began < QUANTUM_US))
+        bool busy = l->count || (l->stream && l->stream->pending), urgent = busy && gives_way(l, given);
+        if (l->state != LEASE_LIVE || (busy && !urgent && now - l->began < QUANTUM_US))
             continue;
         if (user_crowded(l->user) && (!busy || other_waits(l))) {
             lease_finish(l);
@@ -98,6 +103,10 @@ void lease_reclaim(struct sched *s) {
         if (!in_limit)
             weigh_host(h, &waiting);
         if (in_limit || h->wanted || (h->wanting && h->wanting != l->stream)) {
+            if (urgent) {
+                l->user->urgent = NOT_URGENT;
+                lease_take_back(l, 1);
+            }
             lease_finish(l);
             limit_unwant(l->limit);
             given++;

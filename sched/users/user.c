@@ -24,7 +24,7 @@ struct user *user_of(struct sched *s, uid_t uid) {
     struct user *u = calloc(1, sizeof *u);
     if (!u)
         return NULL;
-    *u = (struct user){.uid = uid, .s = s, .quota = quota_of(s, uid)};
+    *u = (struct user){.uid = uid, .s = s, .urgent = NOT_URGENT, .quota = quota_of(s, uid)};
     TAILQ_INIT(&u->wanted);
     TAILQ_INIT(&u->bodies);
     TAILQ_INIT(&u->waiting);

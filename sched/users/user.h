@@ -5,6 +5,7 @@
  * a turn costs the logarithm of their number. Only sched/ includes this. */
 #ifndef PPFS_USER_H
 #define PPFS_USER_H
+#include <limits.h>
 #include <sys/queue.h>
 
 #include "sched/users/limit.h"
@@ -16,6 +17,8 @@ struct sched;
 struct stream;
 struct ready_queues;
 struct call;
+
+#define NOT_URGENT INT_MIN
 
 enum { USERS_ACTIVE, USERS_READY, USERS_HEAPS };
 struct user {  /* every user who has had a job or slot since the daemon began */
@@ -35,6 +38,7 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     bool wide;                /* his first job needs more slots than his quota leaves */
     bool starved;             /* a job of his waits for slots of his own: counted in users.starved */
     bool stream_turn;         /* at equal priority his next slot is a stream's */
+    int urgent;               /* priority of a job that became ready; NOT_URGENT once a slot was sought for it */
     bool keeps;               /* a job of his waits for slots of leases, so it is tried before streams get more */
     uint64_t crowded;         /* the dispatch in which a job of his asked for more slots than his quota left */
     char constraint_from[CONSTRAINT_MAX]; /* the next dispatch looks at the places behind this one first */

@@ -7,11 +7,7 @@
 #define STARTS 4096
 #define SECOND 1000000
 
-struct fake {
-    struct host h; /* first: the scheduler frees it */
-};
-
-static struct fake *fake;
+static struct fake { struct host h; /* first: the scheduler frees it */ } * fake;
 static struct begun {
     uint64_t job;
     uid_t uid;
@@ -324,6 +320,23 @@ static void test_many_retries_hold_up_no_other_user(void **state) {
 
 /* --- streams ----------------------------------------------------------------------------------------------------- */
 
+static void end_told(int64_t us) {
+    for (unsigned i = 0, n = count; i < n; i++)
+        if (starts[i].finished && !starts[i].ended)
+            end(i, us);
+}
+
+static unsigned told_to_finish(void) {
+    unsigned n = 0;
+    for (int i = 0; i < 5; i++) {
+        s->leases->reclaim_at = 0;
+        tick();
+    }
+    for (unsigned i = 0; i < count; i++)
+        n += starts[i].finished && !starts[i].ended;
+    return n;
+}
+
 static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
     open_for_writing = true;
     add_host(4);
@@ -337,18 +350,30 @@ static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
     struct lease *l;
     LIST_FOREACH(l, &s->leases->all, all)
         l->began -= SECOND;
-    for (int i = 0; i < 5; i++) {
-        s->leases->reclaim_at = 0;
-        tick();
-    }
-    unsigned finished = 0;
-    for (unsigned i = 0; i < count; i++)
-        finished += starts[i].finished;
-    assert_int_equal(finished, 2); /* not all four, of which two would come back to it */
-    for (unsigned i = 0, n = count; i < n; i++)
-        if (starts[i].finished)
-            end(i, SECOND);
+    assert_int_equal(told_to_finish(), 2); /* not all four, of which two would come back to it */
+    end_told(SECOND);
     assert_int_equal(begun_of(11, 0), 2);
+}
+
+/* However young the stream's leases are: one of them for each such job. */
+static void test_a_job_of_higher_priority_gets_a_slot_of_a_stream_at_once(void **state) {
+    open_for_writing = true;
+    add_host(4);
+    uint64_t job = stream(10, 100);
+    assert_int_equal(told_to_finish(), 0);
+    open_for_writing = false;
+    stream_becomes(stream_find(s, job), STREAM_OPEN);
+    struct lease *l;
+    LIST_FOREACH(l, &s->leases->all, all)
+        l->began += 1000 * (int64_t)SECOND; /* all are young */
+    submit(10, 0);
+    assert_int_equal(told_to_finish(), 0);
+    uint64_t first = submit(10, 9);
+    submit(10, 8);
+    assert_int_equal(told_to_finish(), 1);
+    end_told(1);
+    assert_int_equal(starts[4].job, first);
+    assert_int_equal(told_to_finish(), 1); /* for the next of them, which is known by now */
 }
 
 static void test_streams_and_jobs_of_two_users_share(void **state) {
@@ -362,8 +387,7 @@ static void test_streams_and_jobs_of_two_users_share(void **state) {
     submit_many(11, 50);
     tick();
     add_host(8);
-    for (int i = 0; i < 3; i++)
-        tick();
+    assert_int_equal(told_to_finish(), 0);
     assert_int_equal(user(10)->slots, 4);
     assert_int_equal(user(11)->slots, 4);
 }
@@ -375,9 +399,7 @@ static void give_back(void) {
         l->began -= SECOND;
     s->leases->reclaim_at = 0;
     tick();
-    for (unsigned i = 0, n = count; i < n; i++)
-        if (starts[i].finished && !starts[i].ended)
-            end(i, 1);
+    end_told(1);
     tick();
 }
 
@@ -464,6 +486,7 @@ int main(void) {
                                        TEST(test_many_retries_hold_up_no_other_user),
                                        TEST(test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again),
                                        TEST(test_a_stream_gives_slots_back_when_others_wait),
+                                       TEST(test_a_job_of_higher_priority_gets_a_slot_of_a_stream_at_once),
                                        TEST(test_streams_and_jobs_of_two_users_share),
                                        TEST(test_streams_leave_places_in_memory_to_others),
                                        TEST(test_clients_that_begin_to_wait_are_looked_at_in_slices),
