@@ -59,6 +59,7 @@ unsigned estimate_function(struct sched *s, uint64_t key) {
     t->elsewhere[at + 1] = false;
     t->lacking[at + 1] = 0;
     t->given[at + 1]++;
+    t->another[at + 1] = (struct another){0};
     t->keys[at] = key;
     t->used[at] = ++t->clock;
     return at + 1;
@@ -155,6 +156,7 @@ void estimate_ended(struct host *h, unsigned function, bool failed) {
         return;
     struct took *t = ended(h, function);
     if (!failed) {
+        all->another[function].until = 0;
         all->worked[function] = serial(h);
         all->lacking[function] -= t->lacks && all->lacking[function];
         if (t->lacks)
@@ -210,6 +212,13 @@ void estimate_tries(struct host *h, unsigned function) {
     struct took *t = &h->took[function];
     t->until = clock_us() + (INT64_C(1000000) << t->tries);
     t->tries += t->tries < TRIES_MAX;
+}
+
+void estimate_forget(const struct host *h) {
+    struct another *all = h->s->hosts->estimates.another;
+    for (unsigned i = 0; i <= ESTIMATE_MAX; i++)
+        if (all[i].found == h || all[i].but == h)
+            all[i] = (struct another){0};
 }
 
 unsigned estimate_doubted(const struct host *h) {

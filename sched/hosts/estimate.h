@@ -51,6 +51,7 @@ bool estimate_doubts(const struct host *h, unsigned function);
 bool estimate_shuns(const struct host *h, unsigned function); /* doubted, and the next try is not due */
 void estimate_tries(struct host *h, unsigned function);       /* a run is given to it */
 unsigned estimate_doubted(const struct host *h); /* the number of functions doubted there; a walk over all */
+void estimate_forget(const struct host *h);      /* it goes */
 void estimate_weigh(struct sched *s);            /* compares the hosts, at most once a second */
 
 /* the job's function; stream: whose call it runs, 0: none */

@@ -292,6 +292,7 @@ static void untouch(struct host *h) {
 }
 
 void host_unlist(struct host *h) {
+    estimate_forget(h);
     untouch(h);
     if (h->is_fresh)
         LIST_REMOVE(h, fresh);
@@ -353,16 +354,8 @@ double host_cost(const struct host *h, unsigned function) {
     return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + estimate_excess(h, function);
 }
 
-static bool another_fits(struct sched *s, const struct demand *d, const struct host *but) {
-    for (struct host *h = s->hosts->all; h; h = h->next)
-        if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place, d->uid) &&
-            !estimate_doubts(h, d->function))
-            return true;
-    return false;
-}
-
 bool host_doubts(const struct host *h, const struct demand *d) {
-    return estimate_doubts(h, d->function) && another_fits(h->s, d, h);
+    return estimate_doubts(h, d->function) && host_another(h->s, d, h);
 }
 
 bool host_lacks(struct host *h, const struct demand *d, unsigned before, const char *why, size_t size) {
@@ -377,7 +370,7 @@ bool host_lacks(struct host *h, const struct demand *d, unsigned before, const c
 bool host_shuns(struct host *h, const struct demand *d) {
     if (host_refuses(h, d->uid))
         return true;
-    if (!estimate_shuns(h, d->function) || !another_fits(h->s, d, h))
+    if (!estimate_shuns(h, d->function) || !host_another(h->s, d, h))
         return false;
     host_wake_in(h->s, h->took[d->function].until - clock_us());
     return true;
@@ -391,7 +384,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
         s->steps++;
         if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid) || !host_has_left(h, d->place))
             continue;
-        if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d, h))
+        if (*d->avoid && strcmp(h->name, d->avoid) == 0 && host_another(s, d, h))
             continue;
         if (host_shuns(h, d))
             continue;

@@ -3,8 +3,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
+#include "net/hash.h"
 #include "sched/hosts/hosts.h"
 #include "sched/hosts/state.h"
+
+enum { NONE_US = 10000 }; /* for so long it is known that no other host fits */
+
+static bool is_another(const struct host *h, const struct demand *d) {
+    return host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place, d->uid) && !estimate_doubts(h, d->function);
+}
+
+/* Thousands of hosts may be doubted for one function, and each of them asks this for each of its calls. */
+bool host_another(struct sched *s, const struct demand *d, const struct host *but) {
+    struct another *a = &s->hosts->estimates.another[d->function];
+    if (a->found && a->found != but && is_another(a->found, d))
+        return true;
+    uint64_t place = hash_bytes(d->place, strlen(d->place));
+    if (a->until && a->round == s->placing_round && a->cpus == d->cpus && a->uid == d->uid && a->place == place &&
+        clock_us() < a->until)
+        return a->but != but && is_another(a->but, d);
+    *a = (struct another){.but = but, .round = s->placing_round, .cpus = d->cpus, .uid = d->uid, .place = place};
+    for (const struct host *h = s->hosts->all; h && !a->found; h = h->next, s->steps++)
+        a->found = h != but && is_another(h, d) ? h : NULL;
+    a->until = a->found ? 0 : clock_us() + NONE_US;
+    return a->found;
+}
 
 static bool less(const struct candidate *a, const struct candidate *b) {
     return a->cost != b->cost ? a->cost < b->cost : a->at < b->at;

@@ -74,7 +74,9 @@ bool host_any_free(struct sched *s);          /* a slot is free and not reserved
 unsigned host_free_now(const struct host *h); /* free slots that are not reserved */
 /* the expected delay there: less is sooner */
 double host_cost(const struct host *h, unsigned function);
-/* estimate_doubts, and another host fits: one run at a time */
+/* Whether another host fits, is there and is not doubted. */
+bool host_another(struct sched *s, const struct demand *d, const struct host *but);
+/* estimate_doubts, and host_another: one run at a time */
 bool host_doubts(const struct host *h, const struct demand *d);
 /* Whether that sentence says that a call has not begun there for want of a module, and it may begin on another host. Notes
  * the former, so that others go elsewhere at once. before: hosts that lacked it for this call. */

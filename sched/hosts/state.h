@@ -3,6 +3,16 @@
 #define PPFS_HOSTS_STATE_H
 #include "sched/hosts/hosts.h"
 
+struct another {              /* what host_another has found for a function */
+    const struct host *found; /* one that fitted; NULL: none */
+    const struct host *but;   /* until then no other host than this fits ... */
+    int64_t until;
+    uint64_t round; /* ... as long as nothing that helps has changed ... */
+    unsigned cpus;  /* ... for such a demand */
+    uid_t uid;
+    uint64_t place; /* its hash */
+};
+
 struct estimates {
     uint64_t keys[ESTIMATE_MAX];        /* 0: unused */
     uint32_t used[ESTIMATE_MAX];        /* when it was asked for last, by clock */
@@ -12,7 +22,8 @@ struct estimates {
     bool elsewhere[ESTIMATE_MAX + 1];   /* ... and whether one has on another host as well */
     uint16_t lacking[ESTIMATE_MAX + 1]; /* by number: on so many hosts it lacks a module */
     uint32_t serials;                   /* of hosts */
-    float fastest[ESTIMATE_MAX + 1];    /* by number: on the host that is sure to be fastest; 0: no host is sure */
+    struct another another[ESTIMATE_MAX + 1];
+    float fastest[ESTIMATE_MAX + 1]; /* by number: on the host that is sure to be fastest; 0: no host is sure */
     uint32_t clock;
     bool changed;
     int64_t weighed; /* clock_us: when fastest and host.slower were made anew */

@@ -453,6 +453,23 @@ static void a_node_takes_the_users_that_it_says_and_without_root_one(void **stat
     assert_false(host_takes(&h, 0) || host_takes(&h, 1001));
 }
 
+static void test_whether_another_host_will_do_is_asked_of_few(void **state) {
+    static struct host h[400];
+    const unsigned f = estimate_function(&s, 1), count = 400;
+    const struct demand d = {.place = "", .cpus = 1, .function = f, .avoid = ""};
+    old.cpus = big.cpus = local.cpus = 0;
+    for (unsigned i = 0; i < count; i++) {
+        h[i] = (struct host){.s = &s, .name = {(char)(i / 99 + 1), (char)(i % 99 + 1)}, .cpus = 1, .runner.ops = &ops};
+        assert_int_equal(host_enlist(&s, &h[i]), 0);
+        estimate_lacks(&h[i], f);
+    }
+    for (unsigned i = 0; i < 2 * count; i++) {
+        estimate_ended(i == count ? &h[count - 1] : &local, f, i != count);
+        assert_int_equal(host_doubts(&h[i % count], &d), i >= count && i < 2 * count - 1);
+    }
+    assert_in_range(s.steps, count, 16 * count);
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
     const struct CMUnitTest tests[] = {TEST(a_node_takes_the_users_that_it_says_and_without_root_one),
@@ -477,6 +494,7 @@ int main(void) {
                                        TEST(test_the_function_not_used_for_longest_is_forgotten),
                                        TEST(test_what_surely_ends_before_passes),
                                        TEST(test_of_what_passes_a_run_of_unknown_length),
-                                       TEST(test_one_host_is_kept_for_one_job)};
+                                       TEST(test_one_host_is_kept_for_one_job),
+                                       TEST(test_whether_another_host_will_do_is_asked_of_few)};
     return cmocka_run_group_tests_name("host", tests, NULL, NULL);
 }
