@@ -64,7 +64,7 @@ static void put_running(void *arg, const struct running *r) {
 }
 
 static void put_failure(struct page *p, const struct event *e) {
-    char path[4096];
+    char path[4096], why[JOB_WHY_MAX + 512];
     struct job j;
     if (sched_shown(p->fs->sched, e->job, p->fs->now.uid, p->fs->now.gid, &j, path, sizeof path) != 0 ||
         j.state != JOB_FAILED || j.attempt != e->attempt)
@@ -73,7 +73,9 @@ static void put_failure(struct page *p, const struct event *e) {
     fputs(", \"node\": ", p->out);
     json_put(p->out, e->node);
     fprintf(p->out, ", \"attempt\": %u, \"time\": %.3f, \"why\": ", e->attempt, (double)e->time / 1e6);
-    json_put(p->out, e->why);
+    snprintf(why, sizeof why, "%s", e->why);
+    sched_why_more(p->fs->sched, &j, why, sizeof why);
+    json_put(p->out, why);
     fputc('}', p->out);
 }
 

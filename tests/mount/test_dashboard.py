@@ -59,7 +59,7 @@ def test_it_is_self_contained_and_its_script_is_the_one_that_is_allowed(m):
 def test_what_it_has(m):
     (m.jobs / "G").mkdir()
     m.put("G/good", "#!/bin/sh\n")
-    m.put("G/bad", "#!/bin/sh\nexit 3\n")
+    m.put("G/bad", "#!/bin/sh\necho gone >&2; exit 3\n")
     m.put("G/held", "#!/bin/sh\n#ppfs: hold=1\n")
     m.put("runs", "#!/bin/sh\necho so far; exec sleep 1000\n")
     assert m.wait("G/good") == "done" and m.wait("G/bad") == "failed"
@@ -70,7 +70,8 @@ def test_what_it_has(m):
     assert group.pop("created") > 0
     assert group == {"group": "G", "waiting": 1, "running": 0, "done": 1, "failed": 1, "cancelled": 0}
     failure, = d["failures"]
-    assert (failure["job"], failure["node"], failure["attempt"], failure["why"]) == ("G/bad", "local", 1, "exit status 3")
+    assert (failure["job"], failure["node"], failure["attempt"]) == ("G/bad", "local", 1)
+    assert failure["why"] == "exit status 3; its last line is: gone; see failures/G/bad"
     assert sum(d["pace"]["ended"]) == 2 and d["pace"]["unfinished"][0] == 0 and d["pace"]["unfinished"][-1] == 2
     assert [n["node"] for n in d["stats"]["nodes"]] == ["local"]
     os.unlink(m.jobs / "runs")

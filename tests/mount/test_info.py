@@ -494,5 +494,10 @@ def test_why_of_a_failure_says_where_to_look(m):
         assert (m.failures / name).read_text().split("\n")[0] == why.split(";")[0]
     m.put("python", "1 / 0\n")
     assert m.wait("python") == "failed" and m.why("python") == "exit status 1: ZeroDivisionError: division by zero; see failures/python"
+    m.put("memory", "#!/bin/sh\n#ppfs: memory=50M\necho no room >&2; exit 9\n")
+    assert m.wait("memory") == "failed" and m.why("memory") == ("exit status 9; its last line is: no room; see failures/memory; "
+                                                                 "its processes could have 51200 KiB of memory each (memory=)")
+    m.put("call", '{"call": "os.nofun"}')
+    assert m.wait("call") == "failed" and m.why("call") == "there is no 'os.nofun' to call"
     m.put("never", "#!/bin/sh\n#ppfs: after=err\n")
     assert m.wait("never") == "failed" and m.why("never") == "not started, because err failed"

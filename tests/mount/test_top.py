@@ -73,14 +73,15 @@ def test_terminals_and_locales_that_lack_something(m, terminal, env):
 @pytest.mark.parametrize("width, height", [(80, 24), (200, 60)])
 def test_what_it_shows(m, terminal, width, height):
     some_work(m)
+    m.put("never", "#!/bin/sh\n#ppfs: cpus=9\n")
     t = terminal(m.mnt, width, height)
     lines = t.until("epoch 7")
     assert len(lines) == height and all(len(line) <= width for line in lines)
-    assert "running 1/2  waiting 2  done 1  failed 1" in lines[0]
+    assert "running 1/2  waiting 3  done 1  failed 1" in lines[0]
     for section in "nodes", "running", "waiting", "groups", "failures":
         t.until("-- %s " % section)  # the screen may be caught half drawn
     assert t.line("runs ").startswith(">runs") and "local" in t.line("runs ")
-    assert "held" in t.line("later") and "exit status 3" in t.line("G/bad")
+    assert "held" in t.line("later") and "needs 9 slots, and no" in t.line("never") and "exit status 3" in t.line("G/bad")
     group = t.line(" G ")
     assert "1/3  1 failed" in group and abs(group.count("#") - group.count("x")) <= 1 and group.count("x") > 2
     t.press("q")
