@@ -110,6 +110,12 @@ def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optiona
     if named:
         path = os.path.abspath(named)
         if not is_mount(path):
+            try:
+                os.stat(os.path.join(path, "jobs"))
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as e:
+                raise NoMount("%s%s cannot be used: %s" % (path, "" if mount is not None else " (named by $PPFS)", e.strerror)) from None
             raise NoMount("there is no ppfs mounted on %s%s; mount one with: ppfs %s"
                           % (path, "" if mount is not None else " (named by $PPFS)", path))
         return path

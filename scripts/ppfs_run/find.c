@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <limits.h>
 #include <mntent.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@ enum { LINE_MAX_BYTES = 1 << 16 };
 
 #define PRIVATE "ppfs-private-" /* of Python's package: of one process alone */
 
+/* false: errno says why. */
 static bool is_mount(const char *path) {
     char jobs[PATH_MAX], results[PATH_MAX];
     return (size_t)snprintf(jobs, sizeof jobs, "%s/jobs/.", path) < sizeof jobs &&
@@ -61,8 +63,12 @@ char *find_mount(const char *named) {
         char *path = realpath(named, NULL);
         if (path && is_mount(path))
             return path;
+        int error = errno;
         free(path);
-        run_cannot("there is no ppfs mounted on %s%s; mount one with: ppfs %s", named, from, named);
+        if (error != ENOENT && error != ENOTDIR)
+            run_cannot("%s%s cannot be used: %s", named, from, strerror(error));
+        else
+            run_cannot("there is no ppfs mounted on %s%s; mount one with: ppfs %s", named, from, named);
         return NULL;
     }
     char *path = newest_of(geteuid(), &count);

@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import Callable, List, NoReturn, Optional, Sequence
 
+from ppfs.errors import NoMount
+from ppfs.mount import find
+
 from .words import Trouble
 
 STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "ppfs"
@@ -108,7 +111,7 @@ def read_arguments(words: Sequence[str]) -> Options:
     stop.add_argument("--now", action="store_true", help="at once; what runs goes back to the queue")
     stop.add_argument("--wait", action="store_true", help="return when they have gone")
     for one in (start, auto, stop, commands.add_parser("status", help="what was asked for, and what has joined")):
-        one.add_argument("mount", type=Path, metavar="MOUNT")
+        one.add_argument("mount", nargs="?", metavar="MOUNT", help="the ppfs (default: $PPFS, else the one that is mounted)")
     main.set_defaults(command="")
     a = main.parse_args(words, Options())
     if a.version:
@@ -125,6 +128,11 @@ def check(a: Options, sbatch: List[str]) -> None:
     if sbatch and not lends:
         raise Trouble("%s takes no options for sbatch" % a.command, 2)
     a.sbatch = sbatch
+    if a.mount is None:
+        try:
+            a.mount = find(start=False)
+        except NoMount as e:
+            raise Trouble(str(e)) from None
     a.mount = Path(os.path.realpath(a.mount))
     if a.command == "auto":
         if a.min > a.max:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ppfsmount import BUILD, need_programs, wait_until
+from ppfsmount import BUILD, TOP, need_programs, wait_until
 
 RUN = BUILD / "ppfs-run"
 CANNOT = 125
@@ -242,6 +242,17 @@ def test_what_cannot_be(m, new_mount):
         p = run(m, what, "nosuch")
         assert (p.returncode, p.stderr) == (CANNOT, b"ppfs-run: there is no job and no group nosuch\n"), what
     is_forgotten(m)
+
+
+def test_a_mount_that_is_closed_to_one(shared, alice, base):
+    closed = base / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "x").symlink_to(shared.mnt)
+    said = "%s/x (named by $PPFS) cannot be used: Permission denied" % closed
+    p = alice.sh("%s true" % RUN, PPFS=closed / "x")
+    assert (p.returncode, p.stderr) == (CANNOT, "ppfs-run: %s\n" % said)
+    p = alice.sh("PYTHONPATH=%s exec /usr/bin/python3 -c 'import ppfs; ppfs.find_mount()'" % (TOP / "scripts"), PPFS=closed / "x")
+    assert p.returncode == 1 and p.stderr.endswith("NoMount: %s\n" % said)
 
 
 def test_the_mount_is_found(m):

@@ -41,6 +41,11 @@ def test_each_executor_has_its_own(m, own):
         ex.shutdown()
 
 
+def test_none_is_sent(m):
+    with ppfs.Executor(str(m.mnt), modules=None) as ex:
+        assert ex.submit(abs, -1).result() == 1
+
+
 def test_what_is_not_sent(m, own):
     for modules, error, words in ((["json"], ValueError, "installed or built in"), (["sys"], ValueError, "installed or built in"),
                                   (["nosuchmodule"], ImportError, "nosuchmodule"), ([1], TypeError, "wants modules"),

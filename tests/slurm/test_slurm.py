@@ -40,6 +40,9 @@ def test_start_brings_machines_that_run_jobs_and_stop_ends_them(ml, lend):
     assert not lend.cluster.jobs()
     assert [p.name for p in (ml.mnt / "nodes").iterdir() if p.name[0] != "."] == ["local"]
     assert lend("status") == "Slurm lends no machines to %s\n" % ml.mnt
+    words = [word for word in lend.argv("status") if word != str(ml.mnt)]
+    p = subprocess.run(words, env={**lend.env, "PPFS": str(ml.mnt)}, capture_output=True, text=True, timeout=50)
+    assert p.stdout == "Slurm lends no machines to %s\n" % ml.mnt
 
 
 def test_a_whole_machine_lends_all_its_processors(ml, lend):

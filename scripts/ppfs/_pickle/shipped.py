@@ -13,7 +13,7 @@ from typing import Any, Dict, FrozenSet, Iterable, Tuple, Union
 
 LARGEST = 4 << 20  # bytes of text of all of them: they are in every function
 Texts = Dict[str, Tuple[bool, bytes]]  # name: whether it is a package, its text
-Modules = Union[bool, Iterable[Union[str, types.ModuleType]]]
+Modules = Union[None, bool, Iterable[Union[str, types.ModuleType]]]
 
 
 def shipped(modules: Modules, is_users: Any) -> Tuple[bytes, FrozenSet[str]]:
@@ -21,7 +21,7 @@ def shipped(modules: Modules, is_users: Any) -> Tuple[bytes, FrozenSet[str]]:
     imported by now. b"": none. is_users: whether a module is the user's own, and not installed. ValueError: one that cannot be sent; ImportError."""
     if isinstance(modules, (str, types.ModuleType)):
         modules = (modules,)
-    if isinstance(modules, bool):
+    if modules is None or isinstance(modules, bool):
         modules = [m for m in list(sys.modules.values()) if type(m) is types.ModuleType and is_users(m)] if modules else ()
     texts: Texts = {}
     for one in modules:
