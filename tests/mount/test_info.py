@@ -158,21 +158,6 @@ def test_tail_follows(m, tail, early):
     reader.communicate()
 
 
-def test_why_says_that_its_directory_goes(m):
-    """Of a job whose writer is inside the mount, unless it names a directory; nobody else's."""
-    m.sh("cd $M/jobs && printf '#!/bin/sh\\npwd; cat %s/fifo; exit $CODE\\n' > x; echo '#ppfs: cwd=/' > c.py; "
-         "printf '#!/bin/sh\\nexit 1\\n' > f; echo '{\"call\": \"abs\", \"args\": [1]}' > call" % m.work)
-    os.mkfifo(m.work / "fifo")
-    m.is_running("x")
-    assert "it runs in a directory of its own that will be removed" in m.why("x")
-    (m.work / "fifo").write_text("")
-    assert not m.result("x").startswith(bytes(m.mnt)) and "it ran in a directory of its own that was removed" in m.why("x")
-    assert "exit status 1; it ran in a directory of its own that was removed" in m.failed("f")
-    m.put("own", "print(1)\n")
-    for name in ("c.py", "call", "own"):
-        assert m.wait(name) == "done" and m.why(name) == ""
-
-
 def test_what_takes_a_part_of_live_output(m):
     """head does not complain; what goes by the size has what is there, what reads to the end follows."""
     os.mkfifo(m.work / "fifo")
@@ -474,30 +459,3 @@ def test_info_while_jobs_come_and_go(m):
     out, complaint = p.communicate()
     assert complaint == b"" and out == b"1\n" * 150 and seen
     wait_until(lambda: os.listdir(m.results) == [], "the results to be gone")
-
-
-def test_why_of_a_failure_says_where_to_look(m):
-    wide = "x" * 300
-    for name, text, why in (
-            ("err", "echo out; echo first >&2; printf 'the \\033 last\\n\\n' >&2; exit 3",
-             "exit status 3; its last line is: the \\x1b last; see failures/err"),
-            ("out", "echo only; exit 4", "exit status 4; its last line is: only; see info/out/stdout"),
-            ("none", "exit 5", "exit status 5; it printed nothing"),
-            ("signal", "echo oh >&2; kill -SEGV $$", "killed by SIGSEGV; its last line is: oh; see failures/signal"),
-            ("wide", "echo %s >&2; exit 6" % wide, "exit status 6; its last line is: %s; see failures/wide" % wide[:200]),
-            ("long", "yes | head -c 100000 >&2; exit 7", "exit status 7; see failures/long"),
-            ("G/in", "echo in >&2; exit 8", "exit status 8; its last line is: in; see failures/G/in")):
-        if "/" in name:
-            (m.jobs / "G").mkdir()
-        m.put(name, "#!/bin/sh\n%s\n" % text)
-        assert m.wait(name) == "failed" and m.why(name) == why
-        assert (m.failures / name).read_text().split("\n")[0] == why.split(";")[0]
-    m.put("python", "1 / 0\n")
-    assert m.wait("python") == "failed" and m.why("python") == "exit status 1: ZeroDivisionError: division by zero; see failures/python"
-    m.put("memory", "#!/bin/sh\n#ppfs: memory=50M\necho no room >&2; exit 9\n")
-    assert m.wait("memory") == "failed" and m.why("memory") == ("exit status 9; its last line is: no room; see failures/memory; "
-                                                                 "its processes could have 51200 KiB of memory each (memory=)")
-    m.put("call", '{"call": "os.nofun"}')
-    assert m.wait("call") == "failed" and m.why("call") == "there is no 'os.nofun' to call"
-    m.put("never", "#!/bin/sh\n#ppfs: after=err\n")
-    assert m.wait("never") == "failed" and m.why("never") == "not started, because err failed"

@@ -249,18 +249,3 @@ def test_a_stream_that_its_group_holds(m):
     assert m.state("G/s") == "held"
     (m.info / "G" / "s" / "hold").write_text("0")
     assert ends(m, "G/s") == {1: RESULT, 2: RESULT}
-
-
-def test_why_calls_wait(m):
-    """One with options for what it says, as nothing else shows it; others for a slot."""
-    streams = []
-    for name, options, why in (("held", b'{"hold": 1}', "it is held"), ("after", b'{"after": "held"}', "waits for held, which is running"),
-                               ("cpus", b'{"cpus": 9}', "needs 9 slots, and no node that it may run on has more than 2")):
-        streams.append(open(m.jobs / name, "wb", buffering=0))
-        streams[-1].write(MAGIC + call(1, abs, -1, options=options))
-        wait_until(lambda: m.why(name) == "0 calls are answered, 1 are under way; it is still open for writing; call 1 has options and waits: " + why, name)
-    m.put("s.jsonl", lines(*[{"call": "time.sleep", "args": [1000]}] * 5))
-    wait_until(lambda: m.why("s.jsonl") == "0 calls are answered, 5 are under way; 3 of them wait: waits for 1 of 2 slots to be free",
-               "two to run")
-    for f in streams:
-        f.close()
