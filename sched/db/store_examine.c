@@ -208,7 +208,10 @@ int store_examine_open(const char *dir, sqlite3 **db, int *lock) {
     snprintf(path, sizeof path, "%s/ppfs.db", dir);
     if (access(path, R_OK) < 0)
         return -errno;
-    return sqlite3_open_v2(path, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, NULL) == SQLITE_OK ? 0 : -EIO;
+    int rc = sqlite3_open_v2(path, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, NULL);
+    if (rc == SQLITE_OK) /* one that stands in a table's place may have rows without end */
+        rc = sqlite3_db_config(*db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+    return rc == SQLITE_OK ? 0 : -EIO;
 }
 
 struct teller {

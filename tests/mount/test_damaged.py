@@ -116,6 +116,17 @@ def test_a_flipped_bit_is_never_shown(state):
     goes_on(m)
 
 
+def test_a_view_in_the_place_of_a_table_is_not_asked(state):
+    """It would have rows without end."""
+    with sqlite3.connect(database_of(state.statedir)) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(groups)")]
+    db.close()
+    what = {"id": "n", "name": "'g' || n", "mode": "493"}
+    change(state, "DROP TABLE groups", "CREATE VIEW groups AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c) SELECT %s FROM c"
+           % ", ".join("%s AS %s" % (what.get(column, "0"), column) for column in columns))
+    assert any("groups" in line for line in check(state))
+
+
 def test_a_job_does_not_start_from_a_damaged_file(state):
     m, rng = state, random.Random(SEED)
     assert flip(m, "bodies", rng, m.ids["held"])
