@@ -73,7 +73,6 @@ struct stream {
     int failed;                      /* errno: its input can no longer be read */
     unsigned writing;                /* writes under way in the disk thread */
     bool holds;                      /* its call jobs wait: they print faster than the disk takes it */
-    bool parts_waiting;              /* call jobs may need a STARTED */
     TAILQ_ENTRY(stream) rest;        /* of sched.idle, while STREAM_IDLE */
     /* stream_kept.c: on the way to the log; JSON: printed in this turn; to be said again */
     struct kept_list kept, printed, replay;

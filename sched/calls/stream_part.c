@@ -43,7 +43,6 @@ void stream_part_is(struct stream *st, struct call *c) {
     c->job = 0;
     st->pending--;
     st->fresh_jobs += !c->told;
-    st->parts_waiting = true;
 }
 
 /* Its job may not be there yet: then submit() sees that it was released. */
@@ -68,25 +67,24 @@ int stream_hold_over(struct stream *st) {
     return rc;
 }
 
-/* STARTED, for those that have been running for two ticks of the timer. Returns whether more will need it. */
-bool stream_parts_tick(struct stream *st) {
-    bool more = false;
-    struct call *c;
-    if (!st->parts_waiting)
-        return false;
-    TAILQ_FOREACH(c, &st->calls, order) {
-        if (c->state != CALL_JOB || c->told)
-            continue;
-        struct run *r = run_find(st->s, c->job);
-        if (r && r->state == RUN_RUNNING && c->ticks++ > 0) {
-            stream_job_known(st, c);
-            c->told = true;
-            sched_check(st->s, st->codec->started(st, c));
-        }
-        more |= !c->told;
-    }
-    st->parts_waiting = more;
-    return more;
+/* Of what runs, and not of all calls: those that wait may be hundreds of thousands. */
+static void tick(const void *node, VISIT visit, void *arg) {
+    const struct run *r = *(struct run *const *)node;
+    struct sched *s = arg;
+    struct stream *st;
+    if ((visit != postorder && visit != leaf) || !r->stream || r->state != RUN_RUNNING)
+        return;
+    s->steps++;
+    struct call *c = stream_part_call(s, r->stream, r->call, r->id, &st);
+    if (!c || c->told || c->ticks++ == 0)
+        return;
+    stream_job_known(st, c);
+    c->told = true;
+    sched_check(s, st->codec->started(st, c));
+}
+
+void stream_parts_tick(struct sched *s) {
+    run_each(s, tick, s);
 }
 
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,

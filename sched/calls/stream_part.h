@@ -30,7 +30,8 @@ bool stream_part_away(struct sched *s, uint64_t stream, uint64_t number, uint64_
 /* What a call has printed. NULL: nobody wants it any more. */
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
                                    enum output_kind which, const void *bytes, size_t size);
-bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
+/* Sends STARTED for those that have been running for two ticks of the timer. */
+void stream_parts_tick(struct sched *s);
 
 /* stream_body.c: a job of its own for that call, at once or when the file of it has been made. 0 or -errno */
 int stream_job(struct stream *st, struct call *c);

@@ -166,7 +166,7 @@ void lease_send(struct sched *s) {
     for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all), s->steps++) {
         if (st->pending && st->leases->count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
             fill(st);
-        if (st->parts_waiting || (st->pending && st->leases->count))
+        if (st->fresh_jobs || (st->pending && st->leases->count))
             streams_timer_on(s);
     }
     if (s->leases->calls_sent)

@@ -74,14 +74,18 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     struct lease *l;
     int64_t now = clock_us();
+    bool fresh = false;
     for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all)) {
         st->leases->epoch++;
-        if (stream_parts_tick(st))
-            streams_timer_on(s);
+        fresh |= st->fresh_jobs > 0;
         st->leases->most = NULL;
         st->leases->credit += st->leases->credit < st->leases->count ? LOOKS + st->leases->count / 16 : 0;
         if (st->pending)
             reopen(st);
+    }
+    if (fresh) {
+        stream_parts_tick(s);
+        streams_timer_on(s);
     }
     LIST_FOREACH(l, &s->leases->busy, busy) {
         s->steps++;
