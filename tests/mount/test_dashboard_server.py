@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from urllib.parse import quote, urlsplit
@@ -182,3 +183,14 @@ def test_the_mount_is_not_kept_busy(new_mount, browse):
 def test_faults_are_one_sentence(tmp_path):
     p = subprocess.run([sys.executable, str(PROGRAM), str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.returncode == 1 and p.stderr == "ppfs-dashboard: there is no ppfs mounted on %s; mount one with: ppfs %s\n" % (tmp_path, tmp_path)
+
+
+def test_who_connects_and_says_nothing_gives_way(m, browse):
+    b = browse(m.mnt)
+    silent = [socket.create_connection(("127.0.0.1", b.url.port)) for _ in range(80)]
+    try:
+        b.enter()
+        assert b.ask("/dashboard.html")[0] == 200
+    finally:
+        for s in silent:
+            s.close()
