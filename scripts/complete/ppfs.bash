@@ -3,7 +3,7 @@
 
 # The mount that the words name, else $PPFS, else one of this user's own or root's: another's may make up names, or hang.
 _ppfs_mount() {
-    local i word= find='findmnt -n -r -f -t fuse.ppfs -o TARGET -O' IFS=' '
+    local i word='' find='findmnt -n -r -f -t fuse.ppfs -o TARGET -O' IFS=' '
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         -m | --mount) word=${COMP_WORDS[i + 1]:-} ;;
