@@ -6,7 +6,7 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # of each package from the top down: a module imports from its own room and those below
-    "ppfs": [("ppfs", "ppfs.pp", "ppfs.joblib"),
+    "ppfs": [("ppfs", "ppfs.pp", "ppfs.joblib", "ppfs.parsl"),
              ("ppfs.compat",),
              ("ppfs.core", "ppfs.executor", "ppfs.files", "ppfs.later", "ppfs.memory", "ppfs.pool", "ppfs.progress", "ppfs.session"),
              ("ppfs._stream",),

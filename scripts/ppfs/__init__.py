@@ -13,6 +13,7 @@ Pool                         multiprocessing.pool.Pool's interface  (pool.py)
 progress                     how far a set of futures has got                    (progress.py)
 ppfs.pp                      ppft's interface
 ppfs.joblib.register()       the joblib backend "ppfs"
+ppfs.parsl.PpfsExecutor      an executor for Parsl
 find_mount                   which mount is used when none is named              (mount.py)
 NotTrusted, trust=           results of other users are not loaded unless these are named  (trust.py)
 """
@@ -42,9 +43,9 @@ __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "Executo
 
 
 def __getattr__(name: str) -> Any:
-    """ppfs.joblib, ppfs.pp, Pool and memo are imported when they are first asked for."""
+    """ppfs.joblib, ppfs.parsl, ppfs.pp, Pool and memo are imported when they are first asked for."""
     if name in ("Pool", "memo"):
         return getattr(importlib.import_module(".pool" if name == "Pool" else ".memory", __name__), name)
-    if name in ("joblib", "pp"):
+    if name in ("joblib", "parsl", "pp"):
         return importlib.import_module("." + name, __name__)
     raise AttributeError("module %r has no attribute %r" % (__name__, name))
