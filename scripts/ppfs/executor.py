@@ -11,7 +11,7 @@ from concurrent.futures import Executor as BaseExecutor
 from pickle import PicklingError
 from pickle import dumps as _dumps
 from types import TracebackType
-from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional,
+from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional,
                     Sequence, Tuple, Type, TypeVar)
 
 from . import mount as mounts
@@ -25,6 +25,7 @@ from ._pickle.values import LARGE_VALUE, LARGEST_VALUE
 from ._stream import frames
 from ._stream.channel import Channel
 from ._stream.future import Future
+from ._stream.results import chained, kill, results_of
 from ._stream.size import refuse_too_large
 from .core import Core
 from .errors import NoMount
@@ -215,8 +216,8 @@ class _Submitter(BaseExecutor):
             futures, sizes = self._submit_chunks(fn, zip(*iterables), chunksize, _quiet(iterables))
         if progress:
             watch(futures, sizes=sizes)
-        results = _results(deque(futures), more, end)
-        return results if chunksize == 1 else _chained(results)
+        results = results_of(deque(futures), more, end)
+        return results if chunksize == 1 else chained(results)
 
     def _submit_lazily(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
                        lists: bool = False) -> Iterator[Future[Any]]:
@@ -233,22 +234,23 @@ class _Submitter(BaseExecutor):
 
     def _submit_each(self, fn: Callable[..., Any], iterables: Tuple[Iterable[Any], ...]) -> List[Future[Any]]:
         """submit() for each item. While only items are fetched nothing of the user's runs, so fn stays what it is."""
-        calls = zip(*iterables)
-        if not _quiet(iterables):
-            return [self.submit(fn, *args) for args in calls]
         futures: List[Future[Any]] = []
         entry: Optional[Entry] = None
-        for args in calls:
-            if entry is None:
-                futures.append(self.submit(fn, *args))
-                entry = self._find(fn)
+        quiet = _quiet(iterables)
+        try:
+            for args in zip(*iterables):
                 if entry is None:
-                    futures += [self.submit(fn, *args) for args in calls]
-                continue
-            try:
-                futures.append(self._submit_found(self._core.ready(), entry, fn, args, {}))
-            except PicklingError:
-                futures.append(self.submit(fn, *args))
+                    futures.append(self.submit(fn, *args))
+                    entry = self._find(fn) if quiet else None
+                    quiet = entry is not None
+                    continue
+                try:
+                    futures.append(self._submit_found(self._core.ready(), entry, fn, args, {}))
+                except PicklingError:
+                    futures.append(self.submit(fn, *args))
+        except KeyboardInterrupt:
+            kill(futures)
+            raise
         return futures
 
     def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
@@ -256,23 +258,28 @@ class _Submitter(BaseExecutor):
         entry: Optional[Entry] = None
         futures: List[Future[Any]] = []
         sizes: List[int] = []
-        while True:
-            chunk = tuple(itertools.islice(calls, chunksize))
-            if not chunk:
-                return futures, sizes
-            if entry is None or not quiet:
-                entry = self._find(fn, chunked=True)
-                assert entry is not None
-            try:
-                future: Optional[Future[Any]] = self._submit_sent(fn, entry.sent, (chunk,),
-                                                                  tops=list(itertools.chain(*chunk)))
-            except PicklingError:
-                future = self._submit_later(fn, (chunk,), {}, chunked=True)
-                if future is None:
-                    raise
-            assert future is not None
-            futures.append(future)
-            sizes.append(len(chunk))
+        try:
+            while True:
+                chunk = tuple(itertools.islice(calls, chunksize))
+                if not chunk:
+                    return futures, sizes
+                if entry is None or not quiet:
+                    entry = self._find(fn, chunked=True)
+                    assert entry is not None
+                futures.append(self._submit_chunk(fn, entry, chunk))
+                sizes.append(len(chunk))
+        except KeyboardInterrupt:
+            kill(futures)
+            raise
+
+    def _submit_chunk(self, fn: Callable[..., Any], entry: Entry, chunk: Tuple[Tuple[Any, ...], ...]) -> Future[Any]:
+        try:
+            return self._submit_sent(fn, entry.sent, (chunk,), tops=list(itertools.chain(*chunk)))
+        except PicklingError:
+            later = self._submit_later(fn, (chunk,), {}, chunked=True)
+            if later is None:
+                raise
+            return later
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
@@ -358,8 +365,8 @@ class Executor(_Submitter):
                  as many as it has slots
     env          "inherit": calls find the environment that this program has now, set as by an initializer, but for what
                  ppfs sets; else an option of every call
-    stdout, stderr  files (sys.stdout) that what calls have printed is written to when they end, before they have a result;
-                 Future.stdout and stderr have it in any case
+    stdout, stderr  files (sys.stdout) that what calls print is written to while they run, all of it before they have a
+                 result; in a notebook the cell, unless it is False. Future.stdout and stderr have it in any case
     mp_context, max_tasks_per_child  for programs that give them to a ProcessPoolExecutor: None, and a context that does
                  not fork; others raise ValueError
     trust        a user's name or uid, or several of these, on whose mounts calls may be made: he gets what is submitted,
@@ -408,7 +415,8 @@ class Executor(_Submitter):
             raise NoMount("the session %s would be gone with this program, whose ppfs is its own; "
                           "mount one that stays: ppfs DIRECTORY" % name)
         core = Core(where, name, Serializer(serializer, modules), initializer, tuple(initargs), trusted,
-                    world.environment() if env == "inherit" else None, stdout, stderr)
+                    world.environment() if env == "inherit" else None, world.output(stdout, "stdout"),
+                    world.output(stderr, "stderr"))
         self._set_up(core, options)
         if max_workers is not None:
             core.set_limit(functools.partial(_above_slots, where, max_workers))
@@ -450,38 +458,6 @@ def _check_name(name: str) -> None:
         if not part or part[0] == "." or "\0" in part or len(os.fsencode(part)) > NAME_MAX:
             raise ValueError("a session cannot be named %.300r: a name has 1 to %d bytes and does not begin with '.'; "
                              "GROUP/NAME stands in a group" % (name, NAME_MAX))
-
-
-def _chained(chunks: Generator[List[Any], None, None]) -> Iterator[Any]:
-    """The results in chunks, one by one; what was handed out is not kept."""
-    try:
-        for chunk in chunks:
-            chunk.reverse()
-            while chunk:
-                yield chunk.pop()
-    finally:
-        chunks.close()
-
-
-def _results(futures: Deque[Future[Any]], more: Iterator[Future[Any]],
-             end: Optional[float]) -> Generator[Any, None, None]:
-    """The results in order, for each one more call; whoever stops listening cancels the rest."""
-    try:
-        while futures:
-            futures.extend(itertools.islice(more, 1))
-            yield _result_of(futures.popleft(), end)
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _result_of(future: Future[Any], end: Optional[float]) -> Any:
-    """Its result, of which no reference is left here."""
-    try:
-        return future.result() if end is None else future.result(end - time.monotonic())
-    finally:
-        future.cancel()
-        del future
 
 
 __all__ = ["Executor", "ExecutorView", "Future"]

@@ -1,12 +1,16 @@
-"""How far a set of calls has got: tqdm's bar where it is installed, else one line on a terminal."""
+"""How far a set of calls has got: in a notebook a widget where ipywidgets is loaded, else tqdm's bar where that is installed,
+else one line on a terminal."""
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import threading
 import time
 from concurrent.futures import Future
 from typing import Any, Iterable, List, Optional, TextIO, TypeVar
+
+from .world import in_notebook
 
 F = TypeVar("F", bound="Future[Any]")
 
@@ -22,7 +26,11 @@ class Bar:
         self._started = time.monotonic()
         self._shown = 0.0
         self._bar: Any = None
+        self._widgets: Any = None
         self._plain = False
+        if in_notebook() and "ipywidgets" in sys.modules:
+            self._show()
+            return
         try:
             from tqdm import tqdm
         except ImportError:
@@ -30,11 +38,21 @@ class Bar:
         else:
             self._bar = tqdm(total=total, desc=description or None, file=self._file)
 
+    def _show(self) -> None:
+        widgets, display = sys.modules["ipywidgets"], importlib.import_module("IPython.display").display
+        self._widgets = (widgets.IntProgress(max=max(self.total, 1), description=self.description), widgets.Label(""))
+        display(widgets.HBox(self._widgets))
+
     def update(self, n: int = 1) -> None:
         """n more are done."""
         with self._lock:
             self.count += n
-            if self._bar is not None:
+            if self._widgets is not None:
+                now = time.monotonic()
+                if now - self._shown >= 0.1 or self.count >= self.total:
+                    self._shown = now
+                    self._widgets[0].value, self._widgets[1].value = self.count, self._line(now).strip()
+            elif self._bar is not None:
                 self._bar.update(n)
             elif self._plain:
                 now = time.monotonic()
@@ -86,13 +104,18 @@ def watch(futures: Iterable[Future[Any]], description: str = "", sizes: Optional
 
 
 def progress(futures: Iterable[F], description: str = "") -> List[F]:
-    """Waits for the futures and shows how far they have got. Gives them back, all done, in the order given."""
+    """Waits for the futures and shows how far they have got. Gives them back, all done, in the order given. In a notebook,
+    interrupting the kernel cancels them."""
     from concurrent.futures import wait
 
     futures = list(futures)
     bar = watch(futures, description)
     try:
         wait(futures)
+    except KeyboardInterrupt:
+        for future in futures if in_notebook() else ():
+            getattr(future, "kill", future.cancel)()
+        raise
     finally:
         bar.close()
     return futures

@@ -1,6 +1,7 @@
 """What an executor takes over from the program that it is in: its environment, the level of its logging."""
 import logging
 import os
+import sys
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 
@@ -8,6 +9,19 @@ def environment() -> Dict[str, str]:
     """The environment of this process, without what ppfs sets for each job."""
     return {name: value for name, value in os.environ.items()
             if not name.startswith("PPFS") and name not in ("PWD", "OLDPWD")}
+
+
+def in_notebook() -> bool:
+    """Whether this is a kernel of Jupyter's."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and bool(kernel.IPKernelApp.initialized())
+
+
+def output(given: Any, name: str) -> Any:
+    """The file that Executor(stdout=, stderr=) means: in a notebook its own one, unless it was said."""
+    if given is None and in_notebook():
+        return getattr(sys, name)
+    return None if given is False else given
 
 
 def log_level(options: Mapping[str, Any]) -> Tuple[Optional[int], Dict[str, Any]]:
@@ -30,4 +44,4 @@ def check_pool(mp_context: Any, max_tasks_per_child: Optional[int]) -> None:
                          "that is not possible; a call with the option env= has a process of its own")
 
 
-__all__ = ["check_pool", "environment", "log_level"]
+__all__ = ["check_pool", "environment", "in_notebook", "log_level", "output"]

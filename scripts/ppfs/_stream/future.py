@@ -12,6 +12,7 @@ from concurrent.futures import _base
 from pickle import PicklingError
 from typing import Any, Callable, List, Optional, Protocol, Tuple, TypeVar
 
+from ..world import in_notebook
 from . import frames
 from .threads import Event
 
@@ -114,8 +115,14 @@ class Future(BaseFuture[T]):
         """As concurrent.futures.Future.result: what the call returned, or raises what it raised, with the worker's
         traceback as the cause. WorkerDied, CallTimeout, DependencyFailed, CallFailed: why it has not ended by itself;
         MountGone: the mount went away; BrokenExecutor: the initializer failed; CancelledError; TimeoutError: not within
-        timeout seconds. RuntimeError in a callback, which would wait for itself."""
-        self._wait(timeout)
+        timeout seconds. RuntimeError in a callback, which would wait for itself. In a notebook, interrupting the kernel cancels
+        the call."""
+        try:
+            self._wait(timeout)
+        except KeyboardInterrupt:
+            if in_notebook():
+                self.kill()
+            raise
         if self._exception is not None:
             try:
                 raise self._exception

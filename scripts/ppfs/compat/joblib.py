@@ -81,7 +81,7 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
                                                  "initargs": initargs})
                     initializer = exec
                 self._workers = Executor(self._mount, serializer=self._serializer, trust=self._trust,
-                                          initializer=initializer, initargs=initargs)
+                                          initializer=initializer, initargs=initargs, stdout=False, stderr=False)
                 if self._most is not None:
                     self._workers._core.set_limit(lambda: self._most)
             return self._workers

@@ -214,7 +214,7 @@ class Server:
         self._callbacks = ThreadPoolExecutor(CALLBACKS, "ppfs.pp callback")
         self._tid = 0
         self._tasks: Dict[int, _Task] = {}
-        self._executor = Executor(trust=trust)
+        self._executor = Executor(trust=trust, stdout=False, stderr=False)  # what jobs print comes with them
         self.mount = self._executor.mount
         self._created = time.time()
         self.ppservers: List[Tuple[str, int]] = []
