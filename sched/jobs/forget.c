@@ -15,8 +15,25 @@ static bool is_needed(struct sched *s, const struct job_row *r) {
            (r->array && store_dep_any(s->store, r->array));
 }
 
+/* A group that is empty now goes too, and those above it, where --keep is over for them: nothing in it, not even
+ * .options, says that it is to be used again, and it tells of no failure. */
+static int forget_empty(struct sched *s, uint64_t group) {
+    struct group g;
+    struct tally t;
+    int rc = 0;
+    for (; group && rc == 0 && !store_group_has_jobs(s->store, group); group = g.parent) {
+        rc = store_group_get(s->store, group, &g);
+        if (rc == 0)
+            rc = sched_tally(s, group, &t);
+        if (rc < 0 || g.created + s->c.keep_us > clock_wall_us() || t.active || t.failed || t.cancelled)
+            break;
+        rc = sched_rmgroup(s, group, SHELF_GONE);
+    }
+    return rc == -ENOENT ? 0 : rc;
+}
+
 /* 1: it is needed now, 0: it is gone, or was; or -errno */
-static int forget_one(struct sched *s, uint64_t job) {
+static int forget_one(struct sched *s, uint64_t job, bool with_group) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
     bool ended = rc == 0 && job_ended(r.job.state) && r.job.shelf < SHELF_ORPHAN;
@@ -24,7 +41,8 @@ static int forget_one(struct sched *s, uint64_t job) {
         return rc;
     if (ended && is_needed(s, &r))
         return 1;
-    return ended ? sched_forget(s, job, false) : 0;
+    rc = ended ? sched_forget(s, job, false) : 0;
+    return rc == 0 && ended && with_group ? forget_empty(s, r.job.group) : rc;
 }
 
 /* What is due of one kind. 0: nothing more; *due is when the next is, where that is earlier. 1 or -errno */
@@ -42,7 +60,7 @@ static int forget_due(struct sched *s, enum keep by, int64_t *due) {
                 *due = at + extra;
             return 0;
         }
-        rc = forget_one(s, job);
+        rc = forget_one(s, job, by == KEEP_BY_MOUNT);
         if (rc >= 0)
             rc = rc ? store_keep(s->store, job, by, now + LATER_US - extra) : store_keep_done(s->store, job);
         if (rc < 0)
@@ -69,7 +87,7 @@ static int forget_over(struct sched *s, int64_t *due) {
             s->kept_user = 0;
             continue;
         }
-        rc = rc < 0 ? rc : forget_one(s, job);
+        rc = rc < 0 ? rc : forget_one(s, job, false);
         if (rc > 0) {
             s->kept_needed = true;
             s->kept_user = uid + 1;

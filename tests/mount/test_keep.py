@@ -138,6 +138,27 @@ def test_of_the_mount(new_mount):
     assert there(m) == {"ever", "mine", "d", "e"}
 
 
+def test_empty_groups_go_with_their_last_job(new_mount):
+    m = new_mount()
+    m.options = ("--keep", "500ms")
+    m.start()
+    for name in ("gone/below", "own", "fails", "later"):
+        os.makedirs(m.jobs / name)
+    (m.jobs / "own/.options").write_text("priority=1\n")
+    for name, text in ("gone/below/x", JOB), ("own/x", JOB), ("fails/x", BAD):
+        m.put(name, text)
+    put(m, "array", JOB, "array=0-3")
+    put(m, "later/x", JOB, "hold=1")
+    forgotten(m, "gone", "array")
+    wait_until(lambda: os.listdir(m.results / "own") == [], "the other to be forgotten")
+    assert there(m) == {"own", "fails", "later"} and m.state("later/x") == "held"
+    with pytest.raises(FileNotFoundError):
+        (m.jobs / "gone/below/y").write_text(JOB)
+    os.mkdir(m.jobs / "gone")
+    m.put("gone/y", JOB)
+    assert m.result("gone/y") == b"x\n"
+
+
 @pytest.mark.parametrize("option", [("--keep-results", "1"), ("--keep", "1ms")])
 def test_a_group_with_a_failure_is_no_success(new_mount, option):
     """Whether all of it succeeded is asked after it was forgotten, too; who gave it a keep= has asked for that."""

@@ -1,5 +1,6 @@
 """ppfs-run(1): a command as a job, and many of them; each line of its page."""
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -44,6 +45,40 @@ def test_the_examples_of_the_page(m):
     for line, *shown in (one.split("\n") for one in example.split("\n$ ")):
         p = subprocess.run(line, shell=True, cwd=m.work, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         assert (p.returncode, p.stdout, p.stderr) == (0, "".join(s + "\n" for s in shown), ""), line
+
+
+def test_every_line_of_the_page(m):
+    """Each option, and each command that stands in it; the examples are above."""
+    need_programs("make")
+    page = (TOP / "man/ppfs-run.1").read_text()
+    table = re.findall(r"^\.It .* Ta (ppfs-run .*)$", page, re.MULTILINE)
+    quoted = re.findall(r"Ql ((?:ppfs-run|make) .*?)(?: \.)?$", page, re.MULTILINE)
+    assert len(table) >= 5 and len(quoted) >= 2
+    (m.work / "lines").write_text("a\nb\n")
+    (m.work / "Makefile").write_text("all:\n\techo made\n")
+    shell = {"PPFS": str(m.mnt), "PATH": "%s:%s" % (BUILD, os.environ["PATH"])}
+    job = subprocess.run("ppfs-run -d echo x", shell=True, cwd=m.work, env=shell, capture_output=True, text=True, timeout=60).stdout.strip()
+    lines = {"-d, --detach": ("ppfs-run --wait $(ppfs-run -d true)", ""), "-n, --no-stdin": ("echo no | ppfs-run -n cat", ""),
+             "-o, --option": ("ppfs-run -o priority=1,timeout=5m --option cpus=2 echo o", "o\n"),
+             "-m, --mount": ("PPFS= ppfs-run -m $PPFS echo m && ppfs-run --mount $PPFS true", "m\n"),
+             "-c": ("ppfs-run -c 'echo c; true'", "c\n"), "--help, --version": ("ppfs-run --help >&2 && ppfs-run --version >&2", ""),
+             "-g, --group": ("ppfs-run -g A echo '<{}>' ::: x y; ppfs-run --group B/A echo -- ::: z; rm -r $PPFS/info/A", "<x>\n<y>\n-- z\n"),
+             ":::": ("ppfs-run -- echo ::: a", "::: a\n"),
+             "--lines": ("ppfs-run -g C --lines lines echo; ppfs-run -g D --lines - echo < lines", "a\nb\na\nb\n"),
+             "--array": ("ppfs-run -g E --array 1-2 sh -c 'echo $PPFS_INDEX'; ppfs-run -d -g F --array 1-3 false", "1\n2\nF\n"),
+             "--max": ("ppfs-run -g H --max 1 echo ::: h", "h\n"), "--max-fails": ("ppfs-run -g I --max-fails 1 true ::: a b", ""),
+             "--progress": ("ppfs-run -g J --progress true ::: a", ""), "--wait": ("ppfs-run --wait F; echo $?", "3\n"),
+             "--failed": ("ppfs-run --failed F", "1\n2\n3\n"), "--retry": ("ppfs-run --retry F && ppfs-run --wait F; echo $?", "3\n"),
+             "--cancel": ("ppfs-run --cancel $(ppfs-run -d sleep 1000)", "")}
+    options = [(kind, text.split(" Ar ")[0].split(" , ")) for kind, text in re.findall(r"^\.It (Fl|Li) (.*)$", page, re.MULTILINE)]
+    assert list(lines) == [", ".join("-" * (kind == "Fl") + name for name in names) for kind, names in options]
+    for i, command in enumerate(", ".join(table).split(", ")):
+        command = command.replace(" G ", " T%d " % i).replace("cmd", "echo").replace("-c line", "-c 'echo line'").replace("NAME", job)
+        lines[command] = (command, None)
+    lines.update((command, (command, None)) for command in quoted)
+    for line, (command, out) in lines.items():
+        p = subprocess.run(command, shell=True, cwd=m.work, env=shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        assert p.returncode == 0 and out in (None, p.stdout), (line, p)
 
 
 # --- one command ---------------------------------------------------------------------------------------------------
