@@ -366,7 +366,8 @@ class Executor(_Submitter):
     env          "inherit": calls find the environment that this program has now, set as by an initializer, but for what
                  ppfs sets; else an option of every call
     stdout, stderr  files (sys.stdout) that what calls print is written to while they run, all of it before they have a
-                 result; in a notebook the cell, unless it is False. Future.stdout and stderr have it in any case
+                 result; in a notebook the cell, unless it is False. Future.stdout and stderr have it in any case. A
+                 warning that several calls give in the same words at the same place is written once
     mp_context, max_tasks_per_child  for programs that give them to a ProcessPoolExecutor: None, and a context that does
                  not fork; others raise ValueError
     trust        a user's name or uid, or several of these, on whose mounts calls may be made: he gets what is submitted,

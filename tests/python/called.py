@@ -1,6 +1,8 @@
 """Functions that are called as jobs by more than one test."""
 import os
+import sys
 import time
+import warnings
 
 
 def nothing():
@@ -30,3 +32,9 @@ def crowd(path):
     n = len([name for name in os.listdir(path) if name.startswith("crowd")])
     os.unlink(mine)
     return n
+
+
+def warn(words, more=""):
+    warnings.warn("so: %s" % words)
+    if more:
+        print(more, file=sys.stderr)

@@ -13,7 +13,7 @@ joblib = need_module("joblib")
 
 import ppfs  # noqa: E402
 import ppfs.joblib  # noqa: E402,F401
-from called import crowd  # noqa: E402
+from called import crowd, warn  # noqa: E402
 
 
 @pytest.fixture
@@ -37,6 +37,11 @@ def test_parallel(backend):
 def test_what_cannot_be_printed_stops_nothing(backend, monkeypatch):
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     assert joblib.Parallel(n_jobs=2, batch_size=1)(joblib.delayed(print)("caf\u00e9") for _ in range(9)) == [None] * 9
+
+
+def test_warnings_are_shown_once(backend, capsys):
+    joblib.Parallel(n_jobs=2, batch_size=1)(joblib.delayed(warn)("once") for _ in range(9))
+    assert capsys.readouterr().err.count("UserWarning: so: once") == 1
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -6,7 +6,7 @@ import os
 import sys
 
 import pytest
-from called import fail
+from called import fail, warn
 import ppfs
 from ppfs._stream import frames
 from ppfs._stream.output import Output
@@ -81,6 +81,21 @@ def test_pieces(n, caplog):
     assert [r.getMessage() for r in caplog.records] == ["so"] * 3
     output.take(2, frames.STDERR, b'\x1etoken {"name": 1, "levelno": 40}\n\x1etoken {"name": "x", "levelno": 40, "handle": 1}\n')
     assert len(caplog.records) == 4
+
+
+def test_warnings(m, monkeypatch):
+    """Those of the same words and place are shown once, and what else is printed each time; the future has all of it."""
+    err = io.StringIO()
+    with ppfs.Executor(str(m.mnt), stderr=err) as ex:
+        futures = [ex.submit(warn, words, "other") for words in ("a", "b", "a\nb", "a", "a\nb")]
+        [future.result() for future in futures]
+        text = err.getvalue()
+        assert [text.count("so: %s\n" % words) for words in ("a", "b", "a\nb")] == [2, 1, 1], "the first two begin alike"
+        assert text.count("other\n") == 5 and text.count('warnings.warn("so: %s" % words)\n') == 3
+        assert all("UserWarning: so: " in future.stderr and "other\n" in future.stderr for future in futures)
+        monkeypatch.setattr("warnings.filters", [("always", None, Warning, None, 0)])
+        ex.submit(warn, "a").result()
+        assert err.getvalue().count("so: a\n") == 3
 
 
 def test_what_cannot_be_printed_here(m):

@@ -2,11 +2,37 @@
 import codecs
 import json
 import logging
+import re
+import warnings
 from typing import Any, Dict, Tuple
 
 from . import frames
 
 MOST = 1024  # unfinished pieces that are kept: calls that died may have left some
+
+
+class Warnings:
+    """What warnings have been shown. Each call warns anew; here they are those of one program, which shows them once."""
+
+    # As warnings.formatwarning() writes it: a head, perhaps more lines, and the line of the source, where that is known.
+    _ONE = re.compile(r"^[^\n]+:\d+: \w*Warning: [^\n]*\n"
+                      r"(?:(?:(?!  |[^\n]+:\d+: \w*Warning: )[^\n]*\n){0,20}  [^\n]*\n)?", re.M)
+
+    def __init__(self) -> None:
+        self._seen: Dict[str, None] = {}
+
+    def once(self, text: str) -> str:
+        """text without the warnings that it has in common with an earlier one, unless this program shows all."""
+        if "Warning: " not in text or warnings.filters[:1] == [("always", None, Warning, None, 0)]:
+            return text
+        return self._ONE.sub(lambda match: "" if self._was_seen(match[0]) else match[0], text)
+
+    def _was_seen(self, warning: str) -> bool:
+        seen = warning in self._seen
+        if len(self._seen) >= MOST:
+            self._seen.clear()
+        self._seen[warning] = None
+        return seen
 
 
 class Output:
@@ -18,6 +44,7 @@ class Output:
         self._files = {frames.STDOUT: stdout, frames.STDERR: stderr}
         self._decoders: Dict[Tuple[int, int], codecs.IncrementalDecoder] = {}  # that have a part of a character
         self._records: Dict[int, bytes] = {}  # the beginnings of log records
+        self._warnings = Warnings()
 
     def take(self, ident: int, kind: int, data: bytes) -> bytes:
         """What that call has printed of data; what it has logged goes to its logger."""
@@ -58,6 +85,8 @@ class Output:
             if len(self._decoders) >= MOST:
                 self._decoders.clear()
             self._decoders[key] = decoder
+        if key[1] == frames.STDERR:
+            text = self._warnings.once(text)
         try:
             try:
                 file.write(text)
@@ -83,4 +112,4 @@ def _log(line: bytes) -> None:
         logging.getLogger("ppfs").exception("a log record of a call could not be handled")
 
 
-__all__ = ["Output"]
+__all__ = ["Output", "Warnings"]

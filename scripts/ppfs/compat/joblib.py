@@ -11,8 +11,11 @@ from joblib._parallel_backends import (AutoBatchingMixin, FallbackToBackend,  # 
                                        ParallelBackendBase, SequentialBackend, ThreadingBackend)
 
 from .. import mount as mounts
+from .._stream.output import Warnings
 from ..executor import Executor
 from ..trust import TrustLike
+
+_warnings = Warnings()  # that batches have shown
 
 # What runs a batch. Workers need not have this package, so the backend "ppfs" is for them what get_nested_backend()
 # says.
@@ -177,7 +180,7 @@ def _ended(callback: Optional[Callable[[Any], Any]], with_future: bool, future: 
     try:
         if future._printed:
             sys.stdout.write(future.stdout)
-            sys.stderr.write(future.stderr)
+            sys.stderr.write(_warnings.once(future.stderr))
     finally:
         if callback is not None and with_future:
             callback(future)
