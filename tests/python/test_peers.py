@@ -1,5 +1,5 @@
 """The test suites of others, over ppfs; tests/python/PEERS.md says which, and what is left out. What no package of Debian has
-is looked for below $PPFS_PEERS, a directory with checkouts of ppft, pathos, dill, pox, multiprocess and joblib."""
+is looked for below $PPFS_PEERS, a directory with checkouts of ppft, pathos, dill, pox, multiprocess, joblib and parsl."""
 import importlib.util
 import os
 import re
@@ -77,6 +77,20 @@ def test_joblib(m):
 def test_joblib_from_its_source(m):
     place = source("joblib")
     assert joblib_suite(m, place / "joblib" / "test", ("ppfs-loky", "ppfs-back_compat"), place) == passed_in("joblib, newest")
+
+
+PARSL = """from parsl.config import Config
+from ppfs.parsl import PpfsExecutor
+config = Config(executors=[PpfsExecutor()], usage_tracking=0, initialize_logging=False)
+"""
+
+
+def test_parsl(m):
+    place = source("parsl")
+    (m.work / "config.py").write_text(PARSL)
+    said = run(m, ["-m", "pytest", "-q", "-p", "no:cacheprovider", "parsl/tests/test_python_apps", "--config",
+                   str(m.work / "config.py")], SCRIPTS, place, *os.environ.get("PYTHONPATH", "").split(os.pathsep), cwd=place)
+    assert int(re.search(r"(\d+) passed", said).group(1)) == passed_in("parsl")
 
 
 def programs(place):
