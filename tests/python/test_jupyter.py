@@ -80,17 +80,17 @@ def test_what_calls_print(m, kernel):
                               "  joblib.Parallel(n_jobs=2)(joblib.delayed(print)('once') for _ in range(1))\n")) == "once\n"
 
 
-@pytest.mark.parametrize("cell", ["ex.submit(meanwhile).result()", "list(ex.map(meanwhile, range(2)))",
-                                  "ppfs.progress([ex.submit(meanwhile)])"])
-def test_interrupting_the_kernel(m, kernel, cell):
+def test_interrupting_the_kernel(m, kernel):
     """Cancels what the cell waits for; the executor goes on."""
     kernel.run("def meanwhile(n=0):\n  open(%r, 'w').close()\n  until(%r)" % (str(m.work / "begun"), str(m.work / "never")))
-    kernel.begin(cell)
-    wait_until((m.work / "begun").exists, "the call to begin")
-    kernel.manager.interrupt_kernel()
-    assert [content["ename"] for kind, content in kernel.rest() if kind == "error"] == ["KeyboardInterrupt"]
-    wait_until(lambda: " 0 are under way" in (m.mnt / "running").read_text(), "the call to be killed")
-    assert kernel.run("assert ex.submit(abs, -1).result() == 1") == []
+    for cell in ("ex.submit(meanwhile).result()", "list(ex.map(meanwhile, range(2)))", "ppfs.progress([ex.submit(meanwhile)])"):
+        kernel.begin(cell)
+        wait_until((m.work / "begun").exists, "the call to begin")
+        (m.work / "begun").unlink()
+        kernel.manager.interrupt_kernel()
+        assert [content["ename"] for kind, content in kernel.rest() if kind == "error"] == ["KeyboardInterrupt"]
+        wait_until(lambda: " 0 are under way" in (m.mnt / "running").read_text(), "the call to be killed: " + cell)
+        assert kernel.run("assert ex.submit(abs, -1).result() == 1") == []
 
 
 def test_progress(m, kernel):
