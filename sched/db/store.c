@@ -149,6 +149,8 @@ static const char *const migrations[] = {
     "CREATE INDEX job_sealers ON jobs(grp, uid) WHERE state=0 AND flags&4 AND substr(name, 1, 1)<>'.';"
     /* streams that have ended, with jobs of calls that are still to be removed */
     "CREATE TABLE leaving(stream INTEGER PRIMARY KEY);",
+    /* of the columns in store_columns.h, NULL: not known */
+    "ALTER TABLE jobs ADD COLUMN sum INTEGER;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

@@ -24,7 +24,9 @@ int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *b
         return rc;
     const char *data = sqlite3_column_blob(q, 0);
     uint64_t have = data ? (uint64_t)sqlite3_column_bytes(q, 0) : 0;
-    if (sqlite3_column_type(q, 1) != SQLITE_NULL && sqlite3_column_int64(q, 1) != store_sum(data, have)) {
+    if (have != (uint64_t)sqlite3_column_int64(q, 2) ||
+        (sqlite3_column_type(q, 1) != SQLITE_NULL &&
+         !store_body_sound(body_id(job, b), sqlite3_column_int64(q, 1), data, have))) {
         store_end(q);
         return -EIO;
     }

@@ -28,5 +28,4 @@ int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t s
 int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES],
                      int64_t files[BODIES]);
 int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /* all from first on */
-int store_body_copy(struct store *st, uint64_t from, uint64_t to);            /* an inline spec */
 #endif

@@ -1,5 +1,5 @@
 /* The columns of jobs, once: X(name, how it is written, its field in struct job_row, which SAVE_ writes it). Before
- * them stands id. */
+ * them stands id, behind them the checksum of all but not_before, which is changed in many at once. */
 #ifndef PPFS_STORE_COLUMNS_H
 #define PPFS_STORE_COLUMNS_H
 #include "sched/db/store_jobs.h"
@@ -47,6 +47,6 @@
 
 #define COLUMN_NAME(name, written, field, saved) ", " #name
 #define COLUMN_MARK(name, written, field, saved) ",?"
-#define JOB_COLUMN_NAMES "id" JOB_COLUMNS(COLUMN_NAME)
-#define JOB_COLUMN_MARKS "?" JOB_COLUMNS(COLUMN_MARK)
+#define JOB_COLUMN_NAMES "id" JOB_COLUMNS(COLUMN_NAME) ", sum"
+#define JOB_COLUMN_MARKS "?" JOB_COLUMNS(COLUMN_MARK) ",?"
 #endif

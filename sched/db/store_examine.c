@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "net/printable.h"
+#include "sched/db/store_columns.h"
 #include "sched/db/store_int.h"
 
 #define FOUND_MAX 1000 /* lines, after which it gives up */
@@ -115,7 +116,8 @@ static void examine_file(struct examination *e, int64_t id, int64_t start, int64
         found(e, false, id / BODIES, "the %s of job %" PRId64 " is damaged: %s", body_name(id), id / BODIES, path);
 }
 
-static void examine_bytes(struct examination *e, const char *text) {
+static void examine_bytes(struct examination *e, const char *text,
+                          bool (*sound)(int64_t, int64_t, const void *, size_t)) {
     sqlite3_stmt *q = NULL;
     int rc = sqlite3_prepare_v2(e->db, text, -1, &q, NULL);
     while (rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW && e->found <= FOUND_MAX) {
@@ -131,8 +133,24 @@ static void examine_bytes(struct examination *e, const char *text) {
             continue;
         }
         if (file == 0 && ((int64_t)have != size || (sqlite3_column_type(q, 4) != SQLITE_NULL &&
-                                                    sqlite3_column_int64(q, 4) != store_sum(data, have))))
+                                                    !sound(id, sqlite3_column_int64(q, 4), data, have))))
             found(e, false, id / BODIES, "the %s of job %" PRId64 " is damaged", body_name(id), id / BODIES);
+    }
+    sqlite3_finalize(q);
+}
+
+static bool log_sound(int64_t log, int64_t sum, const void *bytes, size_t size) {
+    return sum == store_sum(bytes, size);
+}
+
+static void examine_sums(struct examination *e) {
+    struct job_row r;
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(e->db, "SELECT " JOB_COLUMN_NAMES " FROM jobs", -1, &q, NULL);
+    while (rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW && e->found <= FOUND_MAX) {
+        store_job_read(q, &r);
+        if (r.job.damaged)
+            found(e, false, (int64_t)r.job.id, "the row of job %" PRIu64 " (%s) is damaged", r.job.id, r.job.name);
     }
     sqlite3_finalize(q);
 }
@@ -163,9 +181,12 @@ static void examine_rows(struct examination *e) {
     rows(e, false,
          "SELECT printf('job %d (%s) is an element of array %d, which there is not', id, name, array), id FROM jobs"
          " WHERE array NOT IN (0, id) AND array NOT IN (SELECT arrays.id FROM arrays JOIN jobs USING(id))");
-    examine_bytes(e, "SELECT id, size, file, data, sum, 0 FROM bodies");
-    examine_bytes(e, "SELECT log, CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END, 0, data, sum, start"
-                     " FROM logs WHERE typeof(data)<>'integer' OR log NOT IN (SELECT log FROM trash)");
+    examine_sums(e);
+    examine_bytes(e, "SELECT id, size, file, data, sum, 0 FROM bodies", store_body_sound);
+    examine_bytes(e,
+                  "SELECT log, CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END, 0, data, sum, start"
+                  " FROM logs WHERE typeof(data)<>'integer' OR log NOT IN (SELECT log FROM trash)",
+                  log_sound);
 }
 
 static void examine(struct examination *e) {

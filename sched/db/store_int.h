@@ -57,6 +57,8 @@ struct store {
 
 int store_tally_flush(struct store *st);
 
+void store_job_read(sqlite3_stmt *q, struct job_row *r); /* of a row of JOB_COLUMN_NAMES */
+
 void store_recent_begin(struct store *st); /* when it is opened: nothing is kept yet */
 /* False: it must be read, and told by ..._read. */
 bool store_recent_job(struct store *st, uint64_t id, struct job_row *out);

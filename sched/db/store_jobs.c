@@ -26,7 +26,24 @@ static int flags_of(const struct job_row *r) {
            (r->keeps ? FLAG_KEEPS : 0);
 }
 
-static void read_row(sqlite3_stmt *q, struct job_row *r) {
+static uint64_t side_of(const struct job_row *r) { /* of these two the name is free */
+    return r->job.shelf == SHELF_ORPHAN || r->job.shelf == SHELF_PART ? 2 : r->job.draft;
+}
+
+static int64_t row_sum(const struct job_row *r) {
+    uint64_t sum = r->job.id;
+#define SUM_INTEGER(field) sum = store_sum_step(sum, (uint64_t)r->field)
+#define SUM_STRING(field) sum = store_sum_step(sum, (uint64_t)store_sum(r->field, strlen(r->field)))
+#define SUM_SIDE(field) sum = store_sum_step(sum, side_of(r))
+#define SUM_FLAGS(field) sum = store_sum_step(sum, (uint64_t)flags_of(r))
+#define SUM(name, written, field, saved)                                                                               \
+    if (offsetof(struct job_row, field) != offsetof(struct job_row, job.not_before))                                   \
+        SUM_##written(field);
+    JOB_COLUMNS(SUM)
+    return (int64_t)(r->job.damaged ? ~sum : sum); /* it stays so */
+}
+
+void store_job_read(sqlite3_stmt *q, struct job_row *r) {
     int at = 0;
     *r = (struct job_row){.job.id = (uint64_t)sqlite3_column_int64(q, at++)};
 #define READ_INTEGER(field) r->field = (__typeof__(r->field))sqlite3_column_int64(q, at++)
@@ -35,11 +52,12 @@ static void read_row(sqlite3_stmt *q, struct job_row *r) {
 #define READ_FLAGS(field) read_flags(r, sqlite3_column_int(q, at++))
 #define READ(name, written, field, saved) READ_##written(field);
     JOB_COLUMNS(READ)
+    r->job.damaged = sqlite3_column_type(q, at) != SQLITE_NULL && sqlite3_column_int64(q, at) != row_sum(r);
 }
 
 static void bind_side(sqlite3_stmt *q, int at, const struct job_row *r) {
-    if (r->job.shelf == SHELF_ORPHAN || r->job.shelf == SHELF_PART)
-        sqlite3_bind_null(q, at); /* its name is free */
+    if (side_of(r) == 2)
+        sqlite3_bind_null(q, at);
     else
         sqlite3_bind_int(q, at, r->job.draft);
 }
@@ -54,9 +72,10 @@ static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
 #define BIND_FLAGS(field) sqlite3_bind_int(q, at++, flags_of(r))
 #define BIND(name, written, field, saved) BIND_##written(field);
     JOB_COLUMNS(BIND)
+    sqlite3_bind_int64(q, at, row_sum(r));
 }
 
-#define COLUMN_COUNT (1 JOB_COLUMNS(COLUMN_ONE))
+#define COLUMN_COUNT (2 JOB_COLUMNS(COLUMN_ONE))
 #define COLUMN_ONE(name, written, field, saved) +1
 
 int store_job_insert(struct store *st, const struct job_row *r, const char *cwd) {
@@ -73,7 +92,7 @@ static int read_one(struct store *st, sqlite3_stmt *from, struct job_row *out) {
     int rc = store_row_of(st, from, &q);
     if (rc < 0)
         return rc;
-    read_row(q, out);
+    store_job_read(q, out);
     store_end(q);
     store_recent_job_read(st, out);
     return 0;
@@ -108,7 +127,7 @@ static void save_text(unsigned what, char *text, size_t size) {
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         if (columns[i].saved == ALWAYS || columns[i].saved & what)
             n += snprintf(text + n, size - (size_t)n, "%s=?%zu, ", columns[i].name, i + 2);
-    snprintf(text + n - 2, size - (size_t)n + 2, " WHERE id=?1");
+    snprintf(text + n, size - (size_t)n, "sum=?%d WHERE id=?1", COLUMN_COUNT);
 }
 
 /* SQLite rewrites an index if SET names a column of it, changed or not: so callers say what they have changed. */

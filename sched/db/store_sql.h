@@ -72,19 +72,33 @@ static inline int64_t body_id(uint64_t job, enum job_body b) {
     return (int64_t)(job * BODIES + b);
 }
 
-/* The checksum of bytes that are kept, in the column sum. Each step can be undone, so that a change within eight bytes
- * always changes it. */
+/* Can be undone, so that a change within eight bytes always changes the sum. */
+static inline uint64_t store_sum_step(uint64_t sum, uint64_t word) {
+    sum = (sum ^ word) * 0x9e3779b97f4a7c15u;
+    return sum << 29 | sum >> 35;
+}
+
+/* The checksum of bytes that are kept, in the column sum. */
 static inline int64_t store_sum(const void *bytes, size_t size) {
     uint64_t sum = size, word;
     for (const char *at = bytes; size; at += sizeof word) {
         size_t n = size < sizeof word ? size : sizeof word;
         word = 0;
         memcpy(&word, at, n);
-        sum = (sum ^ le64toh(word)) * 0x9e3779b97f4a7c15u;
-        sum = sum << 29 | sum >> 35;
+        sum = store_sum_step(sum, le64toh(word));
         size -= n;
     }
     return (int64_t)sum;
+}
+
+/* Of a row of bodies; before there was an id in it the sum was that of the bytes. */
+static inline int64_t store_body_sum(int64_t id, const void *bytes, size_t size) {
+    return store_sum(bytes, size) ^ id;
+}
+
+static inline bool store_body_sound(int64_t id, int64_t sum, const void *bytes, size_t size) {
+    int64_t found = store_sum(bytes, size);
+    return sum == (found ^ id) || sum == found;
 }
 
 /* Of a file: what stands in the column then. NULL: not known. */

@@ -15,6 +15,7 @@
 #define QUEUES_MAX 256 /* places of a user that one dispatch looks at */
 #define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */
 #define WAITING_MAX 64 /* jobs of a user that it passes by: they wait for a faster host, or for one that is kept */
+#define DAMAGED_MAX 16 /* of which the row is damaged, in one dispatch */
 #define WANTED_MAX 16  /* jobs of a user that others wait for and that cannot start, in one dispatch */
 
 /* Jobs wait in ready queues, one for each user and place that they may run at (host.h); "" is the ready queue of those
@@ -44,8 +45,16 @@ static bool somebody_waits(struct sched *s) {
 /* The ready queue's next job behind after (which may be its head), or its first. */
 static void next_in(struct user *u, struct ready_queue *l, const struct job_row *after) {
     int rc = store_ready_head(u->s->store, u->uid, l->place, after, &l->head);
+    uint64_t last = 0; /* should it stay in the queue, which may be damaged as well */
+    for (int i = 0; rc == 0 && l->head.job.damaged; i++) {
+        bool again = i == DAMAGED_MAX || l->head.job.id == last;
+        last = l->head.job.id;
+        rc = again ? -EAGAIN : sched_fail(u->s, &l->head, EIO, "its row in the database is damaged", 0);
+        if (rc == 0)
+            rc = store_ready_head(u->s->store, u->uid, l->place, after, &l->head);
+    }
     l->over = rc < 0;
-    if (rc < 0 && !after && !*l->place)
+    if (rc == -ENOENT && !after && !*l->place)
         user_backlog(u, false, u->placed);
 }
 

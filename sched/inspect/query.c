@@ -11,6 +11,14 @@
 #include "sched/inspect/why_host.h"
 #include "sched/leases/lease_int.h"
 
+static int shown(int rc, const struct job_row *r, struct job *out) {
+    if (rc == 0 && r->job.damaged)
+        return -EIO;
+    if (rc == 0)
+        *out = r->job;
+    return rc;
+}
+
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
     struct job_row r;
     int rc = store_job_get(s->store, id, &r);
@@ -18,9 +26,7 @@ int sched_job(struct sched *s, uint64_t id, struct job *out) {
         return array_element(s, id, out);
     if (rc == 0 && r.array == id && r.job.shelf == SHELF_PART) /* it has become a directory */
         return -ENOENT;
-    if (rc == 0)
-        *out = r.job;
-    return rc;
+    return shown(rc, &r, out);
 }
 
 /* Whether all who may read the old one may read the new one: of the old one the kernel has found that they may. */
@@ -43,10 +49,7 @@ int sched_newest(struct sched *s, uint64_t id, uid_t uid, gid_t gid, struct job 
 
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out) {
     struct job_row r;
-    int rc = store_job_find(s->store, group, name, draft, &r);
-    if (rc == 0)
-        *out = r.job;
-    return rc;
+    return shown(store_job_find(s->store, group, name, draft, &r), &r, out);
 }
 
 int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after,

@@ -59,6 +59,7 @@ struct job {
     bool flushed;        /* its writer's close() has returned 0, and nothing was written since */
     bool cut;            /* its writer was killed or a write was refused: it stays a draft */
     bool temporary;      /* made as by mkstemp; then name_is_random decides */
+    bool damaged;        /* its row is not what was written: nobody is shown anything of it, and it does not start */
     enum work_kind kind; /* WORK_NONE while a draft */
     uid_t uid;
     gid_t gid;

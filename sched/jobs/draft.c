@@ -179,8 +179,12 @@ static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *do
     int rc = draft_spec(s, from, &b);
     if (rc == -ENOENT)
         return 0;
-    if (rc < 0 || !b.file)
-        return rc < 0 ? rc : store_body_copy(s->store, from, to);
+    if (rc == 0 && !b.file) {
+        int64_t n = store_body_read(s->store, from, BODY_SPEC, s->scratch, INLINE_MAX, 0);
+        return n < 0 ? (int)n : store_body_put(s->store, to, BODY_SPEC, s->scratch, (size_t)n);
+    }
+    if (rc < 0)
+        return rc;
     struct pending *p = pending_create(s, to, true, done, arg);
     if (p)
         p->fresh = true;

@@ -127,6 +127,61 @@ def test_a_view_in_the_place_of_a_table_is_not_asked(state):
     assert any("groups" in line for line in check(state))
 
 
+@pytest.mark.parametrize("column", ["exit_status", "uid", "node"])
+def test_a_changed_row_is_never_shown(state, column):
+    m = state
+    change(m, "UPDATE jobs SET %s=%s WHERE name='j3'" % (column, "'there'" if column == "node" else column + "|1<<9"))
+    lines = check(m)
+    assert lines == ["the row of job %d (j3) is damaged" % m.ids["j3"]]
+    m.start()
+    for act in ((m.results / "G/j3").read_bytes, (m.info / "G/j3/state").read_text, (m.info / "G/j3").stat, (m.results / "G/j3").unlink):
+        with pytest.raises(OSError) as e:
+            act()
+        assert e.value.errno == errno.EIO, act
+    assert {"j%d" % i for i in range(20)} <= set(os.listdir(m.info / "G"))
+    assert m.result("G/j4") == m.wanted["G/j4"]
+    goes_on(m)
+    m.unmount()
+    assert len(salvage(m)[1]) == 1
+
+
+def test_a_body_of_another_job_is_never_shown(state):
+    m = state
+    a, b = m.ids["j3"] * 8, m.ids["j4"] * 8
+    change(m, "UPDATE bodies SET id=-id WHERE id>=%d AND id<%d" % (a, a + 8), "UPDATE bodies SET id=id+%d WHERE id>=%d AND id<%d" % (a - b, b, b + 8))
+    assert check(m)
+    m.start()
+    with pytest.raises(OSError) as e:
+        (m.results / "G/j3").read_bytes()
+    assert e.value.errno == errno.EIO
+    goes_on(m)
+
+
+def test_a_job_whose_row_is_damaged_does_not_start(m):
+    """It holds up nobody: not those behind it, nor who waits for its group."""
+    os.mkdir(m.jobs / "G")
+    for i in range(m.cpus):
+        m.put("busy%d" % i, m.gate("busy%d" % i))
+        m.pid_of("busy%d" % i)
+    names = ["G/a", "G/b", "G/c"]
+    for name in names:
+        m.put(name, "#!/bin/sh\n#ppfs: priority=9\necho $PPFS_JOB >> %s/ran\n" % m.work)
+    m.unmount()
+    change(m, "UPDATE jobs SET uid=uid+1 WHERE name='a'", "UPDATE jobs SET cwd='/', mode=mode|4096 WHERE name='b'")
+    assert len(check(m)) == 2
+    m.start()
+    assert m.result("G/c") == b""
+    assert (m.info / "G" / ".wait").read_text() == "done 1 failed 2\n"
+    assert (m.work / "ran").read_text() == "G/c\n"
+    with pytest.raises(OSError) as e:
+        (m.info / "G/a/state").read_text()
+    assert e.value.errno == errno.EIO
+    for i in range(m.cpus):
+        (m.jobs / ("busy%d" % i)).unlink()
+    m.unmount()
+    assert len(check(m)) == 2
+
+
 def test_a_job_does_not_start_from_a_damaged_file(state):
     m, rng = state, random.Random(SEED)
     assert flip(m, "bodies", rng, m.ids["held"])
