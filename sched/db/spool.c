@@ -17,6 +17,7 @@
 #include "net/io.h"
 #include "sched/db/file_bytes.h"
 
+#define SUMMED_MAX (64u << 20) /* a longer job file would keep the thread from others for too long: some 10 ms */
 enum { DAMAGED = 64 };
 
 struct spool {
@@ -152,6 +153,21 @@ static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **byt
     return *bytes ? io_read(fd, *bytes, want, 0) : -ENOMEM;
 }
 
+/* Its sums, from what is in the page cache. */
+static int64_t sum_spec(struct spool_spec *spec, int fd) {
+    char *bytes = malloc(SUM_BLOCK);
+    int64_t n = bytes ? 0 : -ENOMEM;
+    for (uint64_t at = 0; n >= 0 && at < spec->size; at += (uint64_t)n) {
+        n = io_read(fd, bytes, SUM_BLOCK, (int64_t)at);
+        if (n == 0)
+            n = -EIO;
+        else if (n > 0)
+            n = sums_add(&spec->sums, bytes, (size_t)n, at) < 0 ? -ENOMEM : n;
+    }
+    free(bytes);
+    return n < 0 ? n : sums_end(&spec->sums);
+}
+
 static int64_t do_spec(struct task *t) {
     struct stat st;
     char *bytes = NULL;
@@ -160,7 +176,11 @@ static int64_t do_spec(struct task *t) {
     if (fd >= 0 && (fstat(fd, &st) < 0 || fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
         n = -errno;
     else if (fd >= 0)
-        n = read_spec(t, fd, (uint64_t)st.st_size, &bytes);
+        n = read_spec(t, fd, t->spec.size = (uint64_t)st.st_size, &bytes);
+    if (n >= 0 && t->spec.size <= SUMMED_MAX) {
+        int64_t rc = sum_spec(&t->spec, fd);
+        n = rc < 0 ? rc : n;
+    }
     t->spec.rc = n < 0 ? (int)n : spec_read(t->job_name, bytes, (size_t)n, &t->spec.kind, t->spec.options, t->spec.why);
     free(bytes);
     close_file(fd);
@@ -219,6 +239,7 @@ static void work(struct disk_task *d) {
 /* Frees the memory of a task. */
 static void release(struct task *t) {
     options_destroy(t->spec.options);
+    sums_free(&t->spec.sums);
     free(t->names);
     free(t->copy);
     free(t->job_name);
@@ -323,8 +344,10 @@ int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size
                    const struct part *part, sched_done *done, void *arg) {
     bool checked = part && part->count;
     int fd = open_file(sp, n, O_RDONLY);
-    if (fd < 0)
+    if (fd < 0) {
+        note_damage(sp, n, fd);
         return fd;
+    }
     int64_t got = checked ? file_read_checked(fd, part, buf, size, offset, RWF_NOWAIT)
                           : file_read_once(fd, buf, size, offset, RWF_NOWAIT);
     struct stat st;

@@ -61,6 +61,8 @@ void spool_unlink(struct spool *sp, struct spool_name n);
 /* fsync, then spec_read of the whole file. */
 struct spool_spec {
     int rc; /* of spec_read, or -errno */
+    uint64_t size;
+    struct sums sums; /* of all of it; of no bytes: there is no time for so many */
     enum work_kind kind;
     struct options *options; /* the callee's, until it takes it by setting NULL */
     char why[SPEC_WHY];

@@ -24,6 +24,7 @@ int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t
 /* What the blocks with those bytes of a body that is a file have to be. 0 or -errno. */
 int store_body_part(struct store *st, uint64_t job, enum job_body b, uint64_t offset, size_t size, struct part *out);
 int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size); /* of a body in a file */
+int store_body_unsum(struct store *st, uint64_t job, enum job_body b); /* its file will be written anywhere */
 /* The bodies from first on that are in files; returns their number. */
 int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES],
                      int64_t files[BODIES]);

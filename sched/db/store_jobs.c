@@ -105,7 +105,10 @@ int store_job_get(struct store *st, uint64_t id, struct job_row *out) {
 int store_job_find(struct store *st, uint64_t group, const char *name, bool draft, struct job_row *out) {
     if (store_recent_find(st, group, name, draft, out))
         return 0;
-    return read_one(st, store_query(st, SQL_JOB_FIND, INTEGER(group), TEXT(name), INTEGER(draft)), out);
+    int rc = read_one(st, store_query(st, SQL_JOB_FIND, INTEGER(group), TEXT(name), INTEGER(draft)), out);
+    if (rc == 0 && (out->job.group != group || strcmp(out->job.name, name) != 0))
+        out->job.damaged = true; /* the index is */
+    return rc;
 }
 
 int store_owner(struct store *st, uint64_t job, uid_t *uid) {

@@ -209,6 +209,8 @@ static int withdraw(struct sched *s, struct job_row *r) {
     r->resolved = r->keeps = false; /* whom it waits for is read anew, and so are its options */
     int rc = store_deps_delete(s->store, r->job.id);
     if (rc == 0)
+        rc = store_body_unsum(s->store, r->job.id, BODY_SPEC);
+    if (rc == 0)
         rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
         rc = sched_transition(s, r, JOB_DRAFT, SAVE_NAME);
@@ -314,7 +316,9 @@ static void forget_end(struct job *j) {
 static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
     r->job.draft = true;
     r->resolved = r->keeps = false;
-    int rc = store_job_set_options(s->store, r->job.id, "");
+    int rc = store_body_unsum(s->store, r->job.id, BODY_SPEC);
+    if (rc == 0)
+        rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
         rc = sched_transition(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;

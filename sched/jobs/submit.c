@@ -377,6 +377,8 @@ static void spool_was_read(void *arg, struct spool_spec *spec) {
     if (rc == 0 && r.job.draft && may_run(s, &r.job)) {
         if (spec->rc < 0 && spec->rc != -EINVAL)
             snprintf(spec->why, sizeof spec->why, "its file could not be read: %s", strerror(-spec->rc));
+        if (spec->sums.size)
+            store_body_put_file(s->store, p->job, BODY_SPEC, (int64_t)spec->size, SPEC_FILE, &spec->sums);
         admit(s, &r, spec->rc, spec->kind, spec->options, spec->why);
     } else if (rc == 0) {
         store_tally_touch(s->store, r.job.group);

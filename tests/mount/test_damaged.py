@@ -63,6 +63,10 @@ def flip(m, table, rng, job):
     return bool(rows)
 
 
+def ids_of(m):
+    return {name: i for i, name in sqlite3.connect(database_of(m.statedir)).execute("SELECT id, name FROM jobs")}
+
+
 @pytest.fixture
 def state(m):
     """Unmounted, with jobs of each kind; what is in them is in .wanted."""
@@ -80,7 +84,7 @@ def state(m):
     m.put("held", "#!/bin/sh\necho held\n")
     assert m.state("held") == "held"
     m.unmount()
-    m.ids = dict((name, i) for i, name in sqlite3.connect(database_of(m.statedir)).execute("SELECT id, name FROM jobs"))
+    m.ids = ids_of(m)
     assert check(m) == []
     return m
 
@@ -296,6 +300,36 @@ def test_a_flipped_bit_in_the_spool_is_never_shown(m):
             assert whole.startswith(f.read(1000))  # what is before is whole
         assert "is damaged on the disk" in m.why(path.parent.name if path.parent.parent == m.info else path.name)
     m.works()
+
+
+def test_a_large_job_file_has_checksums(m):
+    """Until it is a draft again, which is written anywhere."""
+    text = b"#!/bin/sh\n#ppfs: hold=1\necho new\n#" + b"x" * 300_000 + b"\n"
+    m.put("x", text)
+    m.put("y", text)
+    m.put("later", text)
+    os.rename(m.jobs / "later", m.jobs / ".later")
+    assert (m.info / "x" / "spec").read_bytes() == text
+    m.unmount()
+    assert check(m) == []
+    [f] = [f for f in (m.statedir / "spool").iterdir() if f.name.startswith("%s-" % ids_of(m)["x"])]
+    flip_file(f, 200_000)
+    assert len(check(m)) == 1 and "the job file of job" in check(m)[0]
+    m.start()
+    with pytest.raises(OSError) as e:
+        (m.info / "x" / "spec").read_bytes()
+    assert e.value.errno == errno.EIO
+    assert (m.info / "y" / "spec").read_bytes() == text
+    with open(m.jobs / ".later", "r+b") as f:
+        f.seek(250_000)
+        f.write(b"yyy")
+    assert (m.jobs / ".later").read_bytes() == text[:250_000] + b"yyy" + text[250_003:]
+    os.rename(m.jobs / ".later", m.jobs / "later")
+    wait_until(lambda: m.state("later") == "held", "it to be taken")
+    (m.info / "later" / "hold").write_text("0")
+    assert m.result("later") == b"new\n"
+    m.unmount()
+    assert len(check(m)) == 1
 
 
 def test_a_job_that_runs_again_is_not_damaged_any_more(m):
