@@ -193,11 +193,9 @@ static void test_a_row_is_saved(void **state) {
     assert_int_equal(store_job_insert(st, &r, "/"), 0);
     assert_int_equal(store_job_get(st, 7, &got), 0);
     assert_memory_equal(&r, &got, sizeof r);
-    struct job_row before = r;
-    r = (struct job_row){.job = {.id = 7, .name = "b", .state = JOB_DONE, .shelf = SHELF_RESULTS, .node = "m"}};
-    r.job.created = before.job.created;
-    r.stream = before.stream;
-    r.call = before.call;
+    r = (struct job_row){
+        .job = {.id = 7, .name = "b", .state = JOB_DONE, .shelf = SHELF_RESULTS, .node = "m"}, .stream = 8, .call = 9};
+    r.job.created = 11;
     assert_int_equal(store_job_save(st, &r, 0), 0);
     assert_int_equal(store_job_get(st, 7, &got), 0);
     assert_string_equal(got.job.node, "m");
