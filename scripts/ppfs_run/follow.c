@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "scripts/ppfs_run/run.h"
 
 enum { BEAT_MS = 1000, LOOK_MS = 10, LOOKS = 200 };
 
+static const char *const prints[] = {"/stdout", "/stderr"};
 static volatile sig_atomic_t caught;
 static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
@@ -101,12 +103,33 @@ static int pass(int from, int to) {
     }
 }
 
-int follow(const char *mount, const char *name, void (*beat)(void *arg), void *arg) {
-    struct pollfd fds[2] = {{.fd = open_info(mount, name, "stdout", O_NONBLOCK), .events = POLLIN},
-                            {.fd = open_info(mount, name, "stderr", O_NONBLOCK), .events = POLLIN}};
+/* -1: there is no such file. */
+static off_t size_of(const char *mount, const char *folder, const char *name, const char *what) {
+    char path[PATH_MAX];
+    struct stat st;
+    if ((size_t)snprintf(path, sizeof path, "%s/%s/%s%s", mount, folder, name, what) >= sizeof path ||
+        stat(path, &st) < 0)
+        return -1;
+    return st.st_size;
+}
+
+bool follow_ended(const char *mount, const char *name, struct follow_known *k) {
+    if (size_of(mount, "info", name, "/exit") <= 0)
+        return false;
+    k->done = size_of(mount, "results", name, "") >= 0;
+    for (int i = 0; i < 2; i++)
+        k->silent[i] = size_of(mount, "info", name, prints[i]) == 0;
+    return true;
+}
+
+int follow(const char *mount, const char *name, const struct follow_known *k, void (*beat)(void *arg), void *arg) {
+    struct pollfd fds[2] = {{.fd = -1, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
     int rc = 0;
     for (int i = 0; i < 2 && rc == 0; i++)
-        rc = fds[i].fd < 0 ? fds[i].fd : 0;
+        if (!k || !k->silent[i]) {
+            fds[i].fd = open_info(mount, name, prints[i] + 1, O_NONBLOCK);
+            rc = fds[i].fd < 0 ? fds[i].fd : 0;
+        }
     while (rc == 0 && (fds[0].fd >= 0 || fds[1].fd >= 0)) {
         int n = follow_ready(fds, 2, beat ? BEAT_MS : -1);
         if (n < 0)

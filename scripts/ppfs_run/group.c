@@ -5,16 +5,23 @@
 #include <fcntl.h>
 #include <fts.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "net/printable.h"
 #include "scripts/ppfs_run/run.h"
 
-enum { FAILED_MAX = 101 }; /* as parallel(1): so many failed; this: more than 100 */
+enum {
+    FAILED_MAX = 101, /* as parallel(1): so many failed; this: more than 100 */
+    FAILED = NSIG,    /* beside what follow returns */
+    MANY = 32,        /* from so many items on, one that runs is shown after PAUSE_MS: others end meanwhile */
+    PAUSE_MS = 20,
+};
 
 static bool path_of(char path[PATH_MAX], const char *mount, const char *folder, const char *name) {
     return (size_t)snprintf(path, PATH_MAX, "%s/%s/%s", mount, folder, name) < PATH_MAX;
@@ -35,10 +42,12 @@ static int show_progress(const char *mount, const char *name) {
 
 struct beat {
     const char *mount, *name;
+    time_t last;
 };
 
 static void on_beat(void *arg) {
-    const struct beat *b = arg;
+    struct beat *b = arg;
+    b->last = time(NULL);
     show_progress(b->mount, b->name);
 }
 
@@ -162,8 +171,21 @@ static void cancel(const char *mount, const char *name, int number) {
     follow_die(number);
 }
 
+/* Of many, those that have ended meanwhile are not opened where there is nothing to show. 0, FAILED, or as follow. */
+static int show_one(const char *mount, const char *name, bool many, struct beat *beat) {
+    struct follow_known known, *k = many && follow_ended(mount, name, &known) ? &known : NULL;
+    if (many && !k && follow_ready(NULL, 0, PAUSE_MS) == 0 && follow_ended(mount, name, &known))
+        k = &known;
+    if (beat && time(NULL) > beat->last)
+        on_beat(beat);
+    int rc = follow_caught();
+    if (!rc && !(k && k->silent[0] && k->silent[1]))
+        rc = follow(mount, name, k, beat ? on_beat : NULL, beat);
+    return rc || (k && k->done) || follow_status(mount, name) == 0 ? rc : FAILED;
+}
+
 int group_run(const char *mount, const struct run_args *a) {
-    struct beat beat = {mount, a->name};
+    struct beat beat = {mount, a->name, time(NULL)};
     char name[PATH_MAX], path[PATH_MAX];
     size_t count = 0;
     while (a->items && a->items[count])
@@ -187,9 +209,9 @@ int group_run(const char *mount, const struct run_args *a) {
     }
     for (size_t i = 1; i <= count && rc == 0; i++) {
         snprintf(name, sizeof name, "%s/%0*zu", a->name, digits, i);
-        rc = follow(mount, name, a->progress ? on_beat : NULL, &beat);
-        if (rc == 0)
-            failed += follow_status(mount, name) != 0;
+        rc = show_one(mount, name, count >= MANY, a->progress ? &beat : NULL);
+        failed += rc == FAILED;
+        rc = rc == FAILED ? 0 : rc;
     }
     if (rc > 0)
         cancel(mount, a->name, rc);

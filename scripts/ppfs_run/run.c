@@ -73,7 +73,7 @@ static int run_command(const char *mount, const struct run_args *a) {
             rc = run_cannot("cannot print the name %s: %s", name, strerror(errno));
         return rc;
     }
-    rc = follow(mount, name, NULL, NULL);
+    rc = follow(mount, name, NULL, NULL, NULL);
     if (rc > 0)
         cancel(mount, path, info, name, rc);
     if (rc < 0)

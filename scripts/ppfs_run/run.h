@@ -50,10 +50,16 @@ char *script_head(const char *options);
 extern const char script_index[];
 int script_write(const char *path, const char *head, char **command, const char *item, size_t index, int input);
 
+/* What can be known of a job that has ended without opening anything. */
+struct follow_known {
+    bool done, silent[2]; /* it succeeded; it printed nothing to standard output, or error */
+};
+/* Whether it has ended, and with an exit status; else k is not set. */
+bool follow_ended(const char *mount, const char *name, struct follow_known *k);
 /* Copies what the job of that name prints to standard output and standard error until it has ended. mount is the
- * mountpoint. beat, where it is not NULL, is called every second. 0, -errno, or the number of the signal that came
+ * mountpoint. k: of one that has ended; else NULL. beat, where it is not NULL, is called every second. 0, -errno, or the number of the signal that came
  * meanwhile (SIGPIPE: nobody reads our output any more). */
-int follow(const char *mount, const char *name, void (*beat)(void *arg), void *arg);
+int follow(const char *mount, const char *name, const struct follow_known *k, void (*beat)(void *arg), void *arg);
 /* Signals that would end us are kept for follow from here on, which returns them; a second one ends us at once. */
 void follow_signals(void);
 int follow_caught(void); /* the one that came; 0: none */

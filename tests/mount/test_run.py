@@ -388,6 +388,20 @@ def test_failures_of_a_group(m):
     says(run(m, "--retry", "G"), 0)
 
 
+def test_many_items_in_order(m):
+    """Those that have ended before they are looked at are shown as those that are followed."""
+    text = "case $1 in 3) exec sleep 0.3;; *5) echo bad $1 >&2; exit 5;; *7) echo word $1 >&2;; *8) exec head -c 70000 /dev/zero;; *9) ;; *) echo $1; esac"
+    p = run(m, "-g", "G", "--progress", "sh", "-c", text, "x", ":::", *range(60))
+    out = b"".join(b"\0" * 70000 if i % 10 == 8 else b"%d\n" % i for i in range(60) if i != 3 and i % 10 not in (5, 7, 9))
+    assert (p.returncode, p.stdout) == (6, out)
+    err = [line for line in p.stderr.decode().splitlines() if not line.startswith("done")]
+    assert err == [line for i in range(60) if i % 10 in (5, 7) for line in ["bad %d" % i if i % 10 == 5 else "word %d" % i]]
+    p = started(m, "-g", "H", "sh", "-c", "sleep $1", "x", ":::", *[0] * 40, 1000, 1000)
+    wait_until(lambda: (m.info / "H/.progress").exists() and "done 40 " in (m.info / "H/.progress").read_text(), "the others to end")
+    p.send_signal(signal.SIGINT)
+    assert p.wait(60) == -signal.SIGINT and p.stderr.read() == b""
+
+
 def test_limits_of_a_group(m):
     p = run(m, "-g", "G", "--max", "1", "--max-fails", "2", "sh", "-c", "echo {}; exit {}", ":::", "0", "1", "0", "3", "0", "0")
     assert p.stdout == b"0\n1\n0\n3\n" and p.returncode == 4, p.stderr  # 2 failed, 2 cancelled
