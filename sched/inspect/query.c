@@ -1,6 +1,6 @@
 /* Looking: jobs by id and name, their bytes, and the sentence that says why. Changes nothing. */
-#include <inttypes.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,34 +181,6 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     }
 }
 
-#define CALLS_SEEN 256 /* of a stream's calls in memory, of which one may wait as a job */
-
-/* The first call with options that waits: it is a job that is listed nowhere. */
-static void why_call_job(struct sched *s, const struct stream *st, char *buf, size_t size) {
-    char why[JOB_WHY_MAX] = "";
-    struct job_row r = {0};
-    const struct call *c;
-    int left = CALLS_SEEN;
-    TAILQ_FOREACH(c, &st->calls, order) {
-        if (left-- <= 0)
-            return;
-        if (c->state != CALL_JOB || run_find(s, c->job) || store_job_get(s->store, c->job, &r) < 0)
-            continue;
-        if (r.job.state == JOB_WAITING)
-            why_waiting(s, &r.job, why, sizeof why);
-        else if (r.job.state == JOB_QUEUED)
-            why_queued(s, &r.job, why, sizeof why);
-        else if (r.job.state == JOB_HELD)
-            strcpy(why, "it is held");
-        if (*why)
-            break;
-    }
-    size_t at = strlen(buf), skip = r.job.state == JOB_QUEUED ? strlen("queued: ") : 0;
-    if (*why)
-        snprintf(buf + at, size - at, "; call %llu has options and waits: %s", (unsigned long long)c->number + 1,
-                 why + skip);
-}
-
 static void why_running(struct sched *s, const struct job *j, char *buf, size_t size) {
     const struct stream *st = stream_find(s, j->id);
     const struct run *r = st ? NULL : run_find(s, j->id);
@@ -228,17 +200,14 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
     TAILQ_FOREACH(l, &st->leases->all, mates)
         if (l->count && node_why_silent(l->host, silent, sizeof silent))
             break;
+    if (st->pending && !st->leases->count) { /* nobody has taken any of it yet */
+        char queued[512];
+        why_queued(s, j, queued, sizeof queued);
+        snprintf(silent, sizeof silent, "%.300s", queued + strlen("queued: "));
+    }
     snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s",
              (unsigned long long)(st->next_call - under_way), under_way,
              stream_is_closed(st) ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
-    if (st->pending) {
-        char queued[512];
-        why_queued(s, j, queued, sizeof queued);
-        size_t at = strlen(buf);
-        snprintf(buf + at, size - at, "; %llu of them wait: %.300s", (unsigned long long)st->pending,
-                 queued + strlen("queued: "));
-    }
-    why_call_job(s, st, buf, size);
     if (*j->why) {
         size_t at = strlen(buf);
         snprintf(buf + at, size - at, "; %s", j->why);
@@ -380,8 +349,56 @@ static void why_limits(struct sched *s, const struct job *j, char *buf, size_t s
     options_destroy(o);
 }
 
+enum { CALLS_SEEN = 256, ROWS_SEEN = 16 }; /* of a stream's calls in memory, of which one may wait as a job */
+
+/* The first call with options that waits: it is a job that is listed nowhere. */
+static void why_call_job(struct sched *s, const struct stream *st, char *buf, size_t size) {
+    char why[JOB_WHY_MAX] = "";
+    struct job_row r = {0};
+    const struct call *c;
+    int calls = CALLS_SEEN, rows = ROWS_SEEN;
+    TAILQ_FOREACH(c, &st->calls, order) {
+        if (!calls-- || !rows)
+            return;
+        if (c->state != CALL_JOB || !c->job || run_find(s, c->job))
+            continue;
+        rows--;
+        if (store_job_get(s->store, c->job, &r) < 0)
+            continue;
+        if (r.job.state == JOB_WAITING)
+            why_waiting(s, &r.job, why, sizeof why);
+        else if (r.job.state == JOB_QUEUED)
+            why_queued(s, &r.job, why, sizeof why);
+        else if (r.job.state == JOB_HELD)
+            strcpy(why, "it is held");
+        if (*why)
+            break;
+    }
+    size_t at = strlen(buf), skip = r.job.state == JOB_QUEUED ? strlen("queued: ") : 0;
+    if (*why)
+        snprintf(buf + at, size - at, "; call %llu has options and waits: %s", (unsigned long long)c->number + 1,
+                 why + skip);
+}
+
+/* What calls that no worker has begun wait for. */
+static void why_calls(struct sched *s, const struct job *j, char *buf, size_t size) {
+    const struct stream *st = stream_find(s, j->id);
+    char queued[512];
+    size_t at = strlen(buf);
+    if (st && st->pending && st->leases->count) {
+        why_queued(s, j, queued, sizeof queued);
+        snprintf(buf + at, size - at, "; %llu of them wait: %.300s", (unsigned long long)st->pending,
+                 queued + strlen("queued: "));
+    }
+    if (st)
+        why_call_job(s, st, buf, size);
+    printable(buf, size);
+}
+
 void sched_why_more(struct sched *s, const struct job *j, char *buf, size_t size) {
     char line[LAST_LINE + 1] = "", path[4096], more[LAST_LINE + 2 * PATH_SHOWN] = "";
+    if (j->state == JOB_RUNNING && job_is_stream(j))
+        why_calls(s, j, buf, size);
     if (j->state != JOB_FAILED || !j->started || job_is_stream(j))
         return;
     bool trace = sched_size(s, j->id, BODY_TRACE) > 0, error = !trace && last_printed(s, j->id, BODY_STDERR, line);

@@ -22,7 +22,8 @@ int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*e
 /* One sentence: why it waits (position in the queue, dependency, slots, hold, next attempt in ...), or why it failed.
  * "": there is none. */
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size);
-/* Adds to that, of a job that ran and failed, the last line that it printed, and where the rest is. */
+/* Adds to that, of a job that ran and failed, the last line that it printed, and where the rest is; of a stream that
+ * runs, what its calls wait for. */
 void sched_why_more(struct sched *s, const struct job *j, char *buf, size_t size);
 
 /* The present number of bytes in a job's body, and reading them. sched_read returns the number of bytes copied, 0 at

@@ -50,7 +50,9 @@ def test_why_of_a_failure_says_where_to_look(m):
 def test_why_calls_wait(m):
     """One with options for what it says, as nothing else shows it; others for a slot."""
     streams = []
+    m.put("od\033d", "#!/bin/sh\n#ppfs: hold=1\n")
     for name, options, why in (("held", b'{"hold": 1}', "it is held"), ("after", b'{"after": "held"}', "waits for held, which is running"),
+                               ("odd", b'{"after": "od\\u001bd"}', "waits for od\\x1bd, which is held"),
                                ("cpus", b'{"cpus": 9}', "needs 9 slots, and no node that it may run on has more than 2")):
         streams.append(open(m.jobs / name, "wb", buffering=0))
         streams[-1].write(MAGIC + call(1, abs, -1, options=options))
