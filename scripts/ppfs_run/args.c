@@ -114,7 +114,9 @@ static int make_array(struct run_args *a, const char *text) {
         atol(dash + 1) < atol(text) || atol(dash + 1) - atol(text) >= ARRAY_MAX)
         return wrong("--array needs FIRST-LAST, such as 1-100, not '%s'", text);
     a->array = text;
-    if (a->detach && !a->max_fails && is_plain(text) && is_plain(dash + 1))
+    a->first = (size_t)atol(text);
+    a->last = (size_t)atol(dash + 1);
+    if (!a->max_fails && is_plain(text) && is_plain(dash + 1))
         return 0; /* the group is an array */
     FILE *f = open_memstream(&a->lines, &size);
     for (long i = atol(text); f && i <= atol(dash + 1); i++)

@@ -11,7 +11,7 @@
 
 #include "scripts/ppfs_run/run.h"
 
-enum { BEAT_MS = 1000, LOOK_MS = 10, LOOKS = 200 };
+enum { BEAT_MS = 1000, LOOK_MS = 10, LOOKS = 200, BEGUN_MS = 100 };
 
 static const char *const prints[] = {"/stdout", "/stderr"};
 static volatile sig_atomic_t caught;
@@ -184,6 +184,18 @@ int follow_taken(const char *mount, const char *name) {
         strcmp(attempt, "0") != 0 || value(mount, name, "why", why, sizeof why) < 0)
         return 0;
     return run_cannot("%s: %s", name, why);
+}
+
+int follow_begun(const char *mount, const char *name) {
+    char state[64], why[1024];
+    while (value(mount, name, "state", state, sizeof state) == 0) {
+        bool ended = strcmp(state, "failed") == 0 || strcmp(state, "cancelled") == 0;
+        if (ended && value(mount, name, "why", why, sizeof why) == 0)
+            return run_cannot("%s: %s", name, why);
+        if (follow_ready(NULL, 0, BEGUN_MS) < 0)
+            return follow_caught();
+    }
+    return 0;
 }
 
 static int signal_of(const char *name) {

@@ -200,16 +200,21 @@ int group_run(const char *mount, const struct run_args *a) {
     if (rc < 0)
         return run_cannot("group %s was not taken: %s%s", a->name, strerror(-rc),
                           rc == -EEXIST ? " (rm -r of it in info/ forgets one that has ended)" : "");
-    if (a->detach) {
-        snprintf(name, sizeof name, a->items ? "%s/%0*d" : "%s", a->name, digits, 1);
+    snprintf(name, sizeof name, a->items ? "%s/%0*d" : "%s", a->name, digits, 1);
+    if (a->detach || !a->items)
         rc = follow_taken(mount, name);
-        if (rc == 0 && (puts(a->name) < 0 || fflush(stdout)))
-            rc = run_cannot("cannot print the name: %s", strerror(errno));
+    if (a->detach && rc == 0 && (puts(a->name) < 0 || fflush(stdout)))
+        rc = run_cannot("cannot print the name: %s", strerror(errno));
+    if (a->detach || rc)
         return rc;
-    }
-    for (size_t i = 1; i <= count && rc == 0; i++) {
-        snprintf(name, sizeof name, "%s/%0*zu", a->name, digits, i);
-        rc = show_one(mount, name, count >= MANY, a->progress ? &beat : NULL);
+    size_t first = a->items ? 1 : a->first, last = a->items ? count : a->last;
+    if (!a->items)
+        rc = follow_begun(mount, a->name);
+    if (rc == RUN_CANNOT)
+        return rc;
+    for (size_t i = first; i <= last && rc == 0; i++) {
+        snprintf(name, sizeof name, "%s/%0*zu", a->name, a->items ? digits : 1, i);
+        rc = show_one(mount, name, last - first >= MANY, a->progress ? &beat : NULL);
         failed += rc == FAILED;
         rc = rc == FAILED ? 0 : rc;
     }

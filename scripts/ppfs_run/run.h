@@ -25,6 +25,7 @@ struct run_args {
     char *lines;       /* what items point into, NULL: into argv */
     const char
         *array; /* FIRST-LAST where the items are numbers; then there may be no items, for a group that is an array */
+    size_t first, last; /* of that */
     bool detach, no_stdin, progress;
     unsigned max, max_fails; /* of a group; 0: no limit */
 };
@@ -72,6 +73,9 @@ void follow_end(const char *mount, const char *name);
 /* What became of a job whose file was just written. 0: it was taken. RUN_CANNOT after a line that says why it failed
  * before it ran. */
 int follow_taken(const char *mount, const char *name);
+/* Waits until an array has elements; before, it is one job that may wait. 0, the signal that came, or RUN_CANNOT after a
+ * line: it never will. */
+int follow_begun(const char *mount, const char *name);
 /* The exit status of a job that has ended, after a line on standard error where the command itself did not end. Waits
  * for its end where it has not. */
 int follow_status(const char *mount, const char *name);

@@ -348,7 +348,7 @@ def test_lines_and_numbers(m):
     says(run(m, "-g", "S", "--lines", "-", "echo", stdin=b"1\n2\n"), 0, b"1\n2\n")
     says(run(m, "-g", "N", "wc", "-c", ":::", "-", stdin=b"not for the jobs of a group"), 0, b"0 -\n")
     says(run(m, "-g", "A", "--array", "8-12", "sh", "-c", "echo {} $PPFS_INDEX"), 0, b"8 8\n9 9\n10 10\n11 11\n12 12\n")
-    assert sorted(os.listdir(m.results / "A")) == ["1", "2", "3", "4", "5"]
+    assert sorted(os.listdir(m.results / "A"), key=int) == ["8", "9", "10", "11", "12"]
     (m.work / "zero").write_bytes(b"a\0b\n")
     p = run(m, "-g", "Z", "--lines", "zero", "echo")
     assert p.returncode == CANNOT and b"zero byte" in p.stderr
@@ -402,6 +402,27 @@ def test_many_items_in_order(m):
     assert p.wait(60) == -signal.SIGINT and p.stderr.read() == b""
 
 
+def test_an_array_is_followed(m):
+    """Also one that begins late, and one that never does."""
+    p = run(m, "-g", "G", "--array", "8-90", "--max", "2", "sh", "-c", "echo {}; [ {} != 9 ]")
+    assert (p.returncode, p.stdout, p.stderr) == (1, b"".join(b"%d\n" % i for i in range(8, 91)), b"")
+    assert run(m, "--failed", "G").stdout == b"9\n"
+    m.put("gate", m.gate("gate"))
+    p = started(m, "-g", "late", "-o", "after=gate", "--array", "1-3", "echo")
+    wait_until(lambda: (m.info / "late/state").exists() and m.state("late") == "waiting", "it to wait")
+    m.open_gate("gate")
+    assert p.communicate(timeout=60) == (b"1\n2\n3\n", b"") and p.returncode == 0
+    p = started(m, "-g", "never", "-o", "hold=1", "--array", "1-3", "echo")
+    wait_until(lambda: (m.info / "never/state").exists() and m.state("never") == "held", "it to be held")
+    os.unlink(m.jobs / "never")
+    assert p.communicate(timeout=60)[0] == b"" and p.returncode == CANNOT
+    p = started(m, "-g", "ends", "--array", "1-1000000", "sh", "-c", "echo up; exec sleep 1000")
+    assert p.stdout.readline() == b"up\n"
+    p.send_signal(signal.SIGINT)
+    assert p.wait(60) == -signal.SIGINT
+    assert (m.info / "ends/.wait").read_text() == "done 0 failed 0 cancelled 1000000\n"
+
+
 def test_limits_of_a_group(m):
     p = run(m, "-g", "G", "--max", "1", "--max-fails", "2", "sh", "-c", "echo {}; exit {}", ":::", "0", "1", "0", "3", "0", "0")
     assert p.stdout == b"0\n1\n0\n3\n" and p.returncode == 4, p.stderr  # 2 failed, 2 cancelled
@@ -435,7 +456,7 @@ def test_a_signal_cancels_the_group(m):
 
 
 def test_all_of_a_group_or_nothing(m):
-    p = subprocess.Popen(argv(m, "-g", "G", "--array", "1-100000", "true"), cwd=m.work, stdin=subprocess.DEVNULL,
+    p = subprocess.Popen(argv(m, "-g", "G", "--array", "1-100000", "--max-fails", "9", "true"), cwd=m.work, stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE)
     wait_until(lambda: os.listdir(m.jobs), "the group to be begun")
     p.send_signal(signal.SIGTERM)
