@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "net/event.h"
+#include "net/session/link_files.h"
 #include "net/session/shared_buffer.h"
 #include "net/tls/tls_int.h"
 
@@ -45,6 +46,7 @@ struct link {
     uint64_t round; /* in which it was read last */
     int broken;     /* errno of a failed send, told at the next turn; -1 when closed() has been called */
     unsigned corked;
+    struct link_files files; /* bare: their descriptors go with the next bytes */
     bool held;
     bool *gone;
 };
@@ -74,7 +76,8 @@ static int link_write_bare(struct link *l) {
     struct evbuffer_iovec parts[WRITE_PARTS];
     int n = evbuffer_peek(l->out, WRITE_TURN, NULL, parts, WRITE_PARTS);
     struct msghdr msg = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)(n > WRITE_PARTS ? WRITE_PARTS : n)};
-    ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent =
+        l->files.count ? link_files_send(&l->files, l->fd, msg) : sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     if (sent < 0)
         return -errno;
@@ -309,6 +312,7 @@ void link_destroy(struct link *l) {
     event_drop(l->readable);
     event_drop(l->writable);
     event_drop(l->again);
+    link_files_drop(&l->files);
     if (l->out)
         evbuffer_free(l->out);
     free(l->in);
@@ -392,6 +396,26 @@ int link_send_shared(struct link *l, uint8_t kind, uint64_t id, const void *body
     evbuffer_free(frame);
     if (err)
         return err;
+    l->given += sizeof(header) + size;
+    link_queued(l, first);
+    return 0;
+}
+
+int link_send_file(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size,
+                   struct shared_buffer *shared) {
+    uint8_t header[FRAME_HEADER];
+    bool first = !link_pending(l);
+
+    if (l->broken)
+        return -EPIPE;
+    if (l->files.count == LINK_FILES)
+        return -EAGAIN;
+    if (evbuffer_expand(l->out, FRAME_HEADER + (size_t)size))
+        return -ENOMEM;
+    frame_encode(header, kind, id, size);
+    evbuffer_add(l->out, header, FRAME_HEADER);
+    evbuffer_add(l->out, body, size);
+    l->files.of[l->files.count++] = shared_buffer_hold(shared);
     l->given += sizeof(header) + size;
     link_queued(l, first);
     return 0;

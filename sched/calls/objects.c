@@ -30,8 +30,9 @@ static int evict(struct sched *s, bool again) {
 struct storing {
     struct sched *s;
     uint64_t stream, id;
-    struct user *user;  /* user.held counts it */
-    struct buffer body; /* the FUNC frame's */
+    struct user *user;            /* user.held counts it */
+    struct buffer body;           /* the FUNC frame's */
+    struct shared_buffer *shared; /* owns its bytes; NULL: body does */
 };
 
 static const uint8_t *hash_of(const struct storing *p) {
@@ -40,6 +41,14 @@ static const uint8_t *hash_of(const struct storing *p) {
 
 static void wrong_hash(struct sched *s, uint64_t stream) {
     sched_log_user(s, stream, "a function or value was not taken: its hash is not that of its bytes");
+}
+
+static void free_storing(struct storing *p) {
+    if (p && !p->shared)
+        buffer_free(&p->body);
+    if (p)
+        shared_buffer_release(p->shared);
+    free(p);
 }
 
 /* 1: another stream has stored it meanwhile; this file is not needed. */
@@ -78,17 +87,19 @@ static void stored(void *arg, int rc) {
     if (!kept && !s->stopping)
         spool_unlink(s->spool, objects_file(p->id));
     p->user->held -= p->body.size;
-    buffer_free(&p->body);
-    free(p);
+    free_storing(p);
 }
 
-/* Takes over the memory of st->parts if the body is there. */
+/* Takes over the memory of st->parts if the body is there, and holds st->whole. */
 static int store(struct stream *st, const char *body, size_t size) {
     struct sched *s = st->s;
     struct storing *p = calloc(1, sizeof *p);
     bool steal = body == st->parts.bytes;
     int rc = p ? 0 : -ENOMEM;
-    if (rc == 0 && !steal)
+    if (rc == 0 && st->whole) {
+        p->shared = shared_buffer_hold(st->whole);
+        p->body = (struct buffer){st->whole->memory, size, size};
+    } else if (rc == 0 && !steal)
         rc = buffer_add(&p->body, body, size);
     if (rc == 0) {
         p->s = s;
@@ -101,9 +112,9 @@ static int store(struct stream *st, const char *body, size_t size) {
                    : -EIO;
     }
     if (rc != -EINPROGRESS) {
-        if (p && !steal)
-            buffer_free(&p->body);
-        free(p);
+        if (p && steal)
+            p->body = (struct buffer){0};
+        free_storing(p);
         return sched_check(s, rc);
     }
     if (steal)

@@ -88,6 +88,8 @@ struct stream {
     size_t gathered, sent, counted; /* its part of user.gathered, of user.sent, of user.unwritten */
     size_t small;                   /* its part of user.answers: the bytes of out and prints */
     struct buffer parts;            /* frames: the body that is being put together ... */
+    int parts_file;                 /* ... a memfd that has its bytes, and parts their number; 0: none ... */
+    struct shared_buffer *whole;    /* ... that one while the body in it is taken ... */
     struct frame part;              /* ... the frame that it stands in ... */
     uint32_t left;                  /* ... and how many of that frame's bytes are still to come */
     bool in_frame;

@@ -3,12 +3,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include "net/descriptors.h"
 #include "sched/calls/stream_int.h"
 #include "sched/calls/objects.h"
 
 #define HASH 32u
 #define STEAL_MIN (64u * 1024u) /* bytes from which on a call keeps the memory that its frames were put together in */
+
+#define FILE_MIN (512u * 1024u) /* ... and from which on it is put together in a memfd, which a worker can map ... */
+#define LEFT_FREE 1024          /* ... unless so few descriptors are free; without it goes as well */
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
 
@@ -134,7 +140,7 @@ static int broken(struct stream *st, const char *why) {
     int rc = stream_add(st, 0, st->in_size, &c);
     stream_becomes(st, STREAM_PARSED);
     st->carry.size = 0;
-    buffer_free(&st->parts);
+    stream_parts_free(st);
     sched_log_user(st->s, st->id, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
     return rc < 0 || !c ? rc : fail(st, c, ERROR_REFUSED, why);
 }
@@ -153,6 +159,12 @@ static int set_call(struct stream *st, struct call *c, const char *body, size_t 
         return -ENOMEM;
     size_t skip = values ? 0 : 4 + options;
     c->size = size - skip;
+    if (st->whole) {
+        c->shared = shared_buffer_hold(st->whole);
+        c->bytes = (char *)st->whole->memory + skip;
+        stream_hold(st, c, size);
+        return 0;
+    }
     if (body == st->parts.bytes && c->size >= STEAL_MIN) {
         c->memory = st->parts.bytes;
         c->bytes = c->memory + skip;
@@ -239,11 +251,68 @@ static int take_whole(struct stream *st, const struct frame *f, const char *body
 
 /* --- frames out of bytes ----------------------------------------------------------------------------------------- */
 
+void stream_parts_free(struct stream *st) {
+    buffer_free(&st->parts);
+    if (st->parts_file)
+        close(st->parts_file);
+    st->parts_file = 0;
+}
+
+static int write_whole(int fd, const char *bytes, size_t size) {
+    ssize_t n = 0;
+    for (; size; bytes += n, size -= (size_t)n)
+        if ((n = write(fd, bytes, size)) <= 0)
+            return n < 0 ? -errno : -EIO;
+    return 0;
+}
+
+/* Adds bytes to the body that is put together. */
+static int gather(struct stream *st, const void *bytes, size_t size) {
+    struct buffer *b = &st->parts;
+    int fd = st->parts_file;
+    if (!fd && b->size + size >= FILE_MIN && descriptors_spare(1, LEFT_FREE))
+        fd = memfd_create("ppfs-call", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd <= 0)
+        return buffer_add(b, bytes, size);
+    int rc = st->parts_file ? 0 : write_whole(fd, b->bytes, b->size);
+    if (rc == 0)
+        rc = write_whole(fd, bytes, size);
+    if (rc < 0) {
+        if (!st->parts_file)
+            close(fd);
+        return rc;
+    }
+    if (!st->parts_file) {
+        free(b->bytes);
+        *b = (struct buffer){.size = b->size};
+    }
+    st->parts_file = fd;
+    b->size += size;
+    return 0;
+}
+
+/* The body is whole in the memfd. */
+static int take_file(struct stream *st, int64_t end) {
+    size_t size = st->parts.size;
+    int rc = -ENOMEM;
+    st->whole = shared_buffer_of_file(st->parts_file, size);
+    if (st->whole) {
+        st->parts_file = 0;
+        rc = take_whole(st, &st->part, st->whole->memory, size, end);
+    }
+    shared_buffer_release(st->whole);
+    st->whole = NULL;
+    stream_parts_free(st);
+    return rc;
+}
+
 /* The frame st->part is complete; parts has its bytes, behind those of the PARTs before it. */
 static int end_frame(struct stream *st, int64_t end) {
     st->in_frame = false;
     if (st->part.kind == FRAME_PART)
         return 0;
+    if (st->parts_file)
+        return take_file(st, end);
     int rc = take_whole(st, &st->part, st->parts.bytes, st->parts.size, end);
     buffer_empty(&st->parts);
     return rc;
@@ -256,7 +325,7 @@ static int take_frame(struct stream *st, const struct frame *f, int64_t end) {
         return broken(st, why);
     if (f->kind != FRAME_PART && st->parts.size == 0)
         return take_whole(st, f, (const char *)f->body, f->size, end);
-    int rc = buffer_add(&st->parts, f->body, f->size);
+    int rc = gather(st, f->body, f->size);
     st->part = *f;
     return rc < 0 ? rc : end_frame(st, end);
 }
@@ -276,7 +345,7 @@ static int64_t begin_frame(struct stream *st, const char *bytes, size_t size) {
         rc = broken(st, why);
         return rc < 0 ? rc : (int64_t)n;
     }
-    rc = buffer_reserve(&st->parts, f.size);
+    rc = st->parts.size + f.size < FILE_MIN ? buffer_reserve(&st->parts, f.size) : 0;
     st->part = f;
     st->left = f.size;
     st->in_frame = true;
@@ -286,7 +355,7 @@ static int64_t begin_frame(struct stream *st, const char *bytes, size_t size) {
 /* Continues the frame that has begun, and advances *at. offset: of bytes[0] in the input. */
 static int go_on(struct stream *st, const char *bytes, size_t size, size_t *at, int64_t offset) {
     size_t n = st->left < size - *at ? st->left : size - *at;
-    int rc = buffer_add(&st->parts, bytes + *at, n);
+    int rc = gather(st, bytes + *at, n);
     *at += n;
     st->left -= (uint32_t)n;
     return rc < 0 || st->left ? rc : end_frame(st, offset + (int64_t)*at);
@@ -327,7 +396,7 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
 /* A frame that is cut off at the end is dropped: its write was never answered, or the writer stopped there. */
 static int finish(struct stream *st) {
     buffer_free(&st->carry);
-    buffer_free(&st->parts);
+    stream_parts_free(st);
     st->in_frame = false;
     return 0;
 }

@@ -39,6 +39,7 @@ void stream_leaves(struct stream *st);
 struct stream *stream_to_evict(const struct sched *s);
 void stream_becomes(struct stream *st, enum stream_state to);
 void stream_mark(struct stream *st);            /* it has work in this turn */
+void stream_parts_free(struct stream *st);      /* forgets the body that is being put together */
 void stream_rest(struct stream *st, bool idle); /* it has nothing to do, or has again */
 /* a call runs long: notes it for the count of deaths, should ppfs die now */
 void stream_suspect(struct stream *st, const struct call *c);

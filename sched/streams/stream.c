@@ -13,10 +13,10 @@
 
 static void destroy(struct stream *st) {
     stream_calls_free(st);
-    struct buffer *const buffers[] = {&st->answered,  &st->tail,      &st->carry, &st->out,
-                                      &st->prints[0], &st->prints[1], &st->parts};
+    struct buffer *const buffers[] = {&st->answered, &st->tail, &st->carry, &st->out, &st->prints[0], &st->prints[1]};
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_free(buffers[i]);
+    stream_parts_free(st);
     chunks_free(&st->large);
     answers_count(st);
     stream_lookahead_free(&st->lookahead);

@@ -18,6 +18,7 @@ from . import mount as mounts
 from . import trust as trust_of
 from . import world
 from ._pickle.functions import Entry, FunctionCache
+from ._pickle.pieces import LARGE_ARRAY, call_pieces
 from ._pickle.reach import PROTOCOL
 from ._pickle.serialize import NAMES, Sent, Serializer, joined, packed
 from ._pickle.shipped import Modules
@@ -108,7 +109,11 @@ class _Submitter(BaseExecutor):
             future = self._submit_by_hash(channel, entry.sent, entry.prefix, (args, kwargs), (*args, *kwargs.values()))
             if future is not None:
                 return future
-        refuse_too_large(fn, args, kwargs)
+        least = refuse_too_large(fn, args, kwargs)
+        if least > LARGE_ARRAY:
+            future = self._submit_pieces(channel, entry.sent, entry.prefix, fn, args, kwargs, (*args, *kwargs.values()))
+            if future is not None:
+                return future
         try:
             blob = _dumps((args, kwargs), PROTOCOL)
             by_value = NAMES in blob and self._core.serializer.holds_values(blob, (args, kwargs))
@@ -156,11 +161,29 @@ class _Submitter(BaseExecutor):
             future = self._submit_by_hash(channel, sent, prefix, (args, kwargs), tops)
             if future is not None:
                 return future
-        refuse_too_large(fn, args, kwargs)
+        if refuse_too_large(fn, args, kwargs) > LARGE_ARRAY or any(type(top).__name__ == "ndarray" for top in tops):
+            future = self._submit_pieces(channel, sent, prefix, fn, args, kwargs, tops)
+            if future is not None:
+                return future
         blob = self._core.serializer.arguments(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
             _note_large(channel, fn, args, kwargs, tops, len(blob))
         return self._send_call(channel, sent, prefix, blob)
+
+    def _submit_pieces(self, channel: Channel, sent: Sent, prefix: bytes, fn: Callable[..., Any], args: Tuple[Any, ...],
+                       kwargs: Dict[str, Any], tops: Sequence[Any]) -> Optional[Future[Any]]:
+        """Queues a call whose large arrays are not copied here. None: it has none, or goes otherwise."""
+        if len(sent.blob) > LARGEST_VALUE:
+            return None
+        pieces = call_pieces(self._core.serializer, (args, kwargs), len(prefix), sent.packed)
+        if pieces is None:
+            return None
+        size = sum(map(len, pieces))
+        _note_large(channel, fn, args, kwargs, tops, size)
+        channel.announce(sent.digest, sent.blob)
+        future: Future[Any] = Future(channel, next(channel.ids))
+        channel.send_large(future, frames.frame_pieces(_CALL, future._id, [prefix, *pieces]))
+        return future
 
     def _submit_with(self, fn: Callable[..., Any], modules: Tuple[str, ...], friends: Tuple[Tuple[str, Any], ...],
                      args: Tuple[Any, ...]) -> Future[Any]:

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "net/session/link.h"
+#include "net/session/link_files.h"
 #include "net/session/shared_buffer.h"
 
 static void header_round_trip(void **state) {
@@ -260,6 +261,51 @@ static void a_turn_writes_some_of_what_is_lent(void **state) {
     event_base_free(base);
 }
 
+/* Files come with their frames or before, in their order, and are held until then. */
+static void files_come_before_their_frames(void **state) {
+    struct event_base *base = event_base_new();
+    struct shared_buffer *files[LINK_FILES];
+    struct end a = {0};
+    int ends[2], got[LINK_FILES + 1];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    link_up(base, &a, ends[0]);
+    link_cork(a.link);
+    assert_int_equal(link_send(a.link, 1, 0, NULL, 0), 0);
+    for (unsigned i = 0; i < LINK_FILES; i++) {
+        int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        assert_int_equal(write(fd, &i, sizeof(i)), sizeof(i));
+        files[i] = shared_buffer_of_file(fd, sizeof(i));
+        assert_non_null(files[i]);
+        assert_int_equal(write(fd, &i, 1), -1); /* it is sealed */
+        assert_int_equal(link_send_file(a.link, 2, i, &i, sizeof(i), files[i]), 0);
+        assert_int_equal(files[i]->holders, 2);
+    }
+    assert_int_equal(link_send_file(a.link, 2, 0, NULL, 0, files[0]), -EAGAIN);
+    link_uncork(a.link);
+    struct {
+        struct cmsghdr head;
+        char room[256];
+    } control;
+    uint8_t bytes[FRAME_HEADER];
+    struct iovec part = {bytes, sizeof(bytes)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    assert_int_equal(recvmsg(ends[1], &msg, 0), sizeof(bytes)); /* the first frame, which has none */
+    assert_int_equal(control.head.cmsg_len, CMSG_LEN(LINK_FILES * sizeof(int)));
+    memcpy(got, CMSG_DATA(&control.head), LINK_FILES * sizeof(int));
+    for (unsigned i = 0; i < LINK_FILES; i++) {
+        unsigned is;
+        assert_int_equal(pread(got[i], &is, sizeof(is), 0), sizeof(is));
+        assert_int_equal(is, i);
+        assert_int_equal(files[i]->holders, 1);
+        close(got[i]);
+        shared_buffer_release(files[i]);
+    }
+    link_destroy(a.link);
+    close(ends[1]);
+    event_base_free(base);
+}
+
 static void frames_come_out_however_they_are_cut(void **state) {
     struct event_base *base = event_base_new();
     struct end e;
@@ -359,6 +405,7 @@ int main(void) {
         cmocka_unit_test(who_goes_on_writing_is_not_read_for_ever),
         cmocka_unit_test(many_that_write_leave_the_others_their_turn),
         cmocka_unit_test(a_turn_writes_some_of_what_is_lent),
+        cmocka_unit_test(files_come_before_their_frames),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,9 @@
 """The Python half of a worker: what python.c calls. It is compiled into ppfs-worker and runs once in the fork server, so
-everything imported here is warm in every job. This file, calls.py, scripts.py and order.py are one text, in that order.
+everything imported here is warm in every job. This file, loading.py, calls.py, scripts.py and order.py are one text, in
+that order.
 WORK_, STAGE_ and ERROR_ are the enums of C: python.c sets them."""
-import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, sys, threading, traceback, types
+import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, struct, sys, threading, traceback
+import types
 import _thread
 import importlib.util, operator, time  # noqa
 

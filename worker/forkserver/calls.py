@@ -1,49 +1,6 @@
 # The calls of a worker, as jobs and of leases: loaded, made, their values and errors dumped. It is one text with bootstrap.py.
 
 
-def unpickle(payload):
-    try:
-        return pickle.loads(payload)
-    except ModuleNotFoundError as error:
-        if error.name != "__builtin__":  # dill's name for its caller's __main__, which only dill can resolve
-            raise
-    return importlib.import_module("dill").loads(bytes(payload))
-
-
-def loader_of(base):
-    class Loader(base):
-        """An unpickler of what may refer to values. given: hash -> (pickle, False) or (the value itself, True)."""
-
-        def __init__(self, payload, given):
-            super().__init__(io.BytesIO(payload))
-            self.given, self.made = given, {}
-
-        def persistent_load(self, key):
-            """A call has one object of a value, however often it refers to it, and no other call has the same."""
-            if type(key) is not bytes or len(key) != 32:
-                raise Refused("a persistent id in the pickle of the call is not the 32 bytes of a hash")
-            if key not in self.made:
-                if key not in self.given:
-                    raise Refused("the pickle of the call refers to a value that the call does not list")
-                what, shared = self.given[key]
-                self.made[key] = what if shared else unpickle(what)
-            return self.made[key]
-
-    return Loader
-
-
-Loader = loader_of(pickle.Unpickler)
-
-
-def unpickle_with(given, payload):
-    try:
-        return Loader(payload, given).load()
-    except ModuleNotFoundError as error:
-        if error.name != "__builtin__":  # see unpickle
-            raise
-    return loader_of(importlib.import_module("dill").Unpickler)(payload, given).load()
-
-
 def load_pickle(payload):
     return split_call(unpickle(payload))
 
@@ -431,6 +388,12 @@ def lease_load(payload, func):
 def lease_load_values(payload, func):
     """The same of a pickle that may refer to values."""
     what = unpickle_with(_given, payload)
+    return split_call(what if func is None else join_call(func, what))
+
+
+def lease_load_mapped(payload, func):
+    """The same of a pickle in memory of its own."""
+    what = unpickle_mapped(payload, _given)
     return split_call(what if func is None else join_call(func, what))
 
 

@@ -10,12 +10,14 @@
  * first. A function that is new makes it look whether files of the user's modules have changed. Values likewise, as
  * pickles, for they can be changed: each call has objects of its own, but bytes and text are shared. All that a call
  * names is there before anything of it is unpickled, and stays until it has ended. */
+#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -37,6 +39,8 @@ struct lease {
     size_t cap, at, len;
     uint8_t *whole; /* what PIECE frames have brought */
     size_t whole_size, whole_cap;
+    struct worker_map map; /* the file whose last file_size bytes are the body of the next call */
+    size_t file_size;
     uint32_t reads;  /* of the page, at the end of the last call */
     unsigned untidy; /* calls since worker_restore */
 };
@@ -51,7 +55,7 @@ static void tidy(struct lease *l) {
 }
 
 static ssize_t receive_some(struct lease *l, int flags) {
-    return recv(l->line.link, l->in + l->len, l->cap - l->len, flags);
+    return worker_receive(l->line.link, l->in + l->len, l->cap - l->len, flags);
 }
 
 /* The buffer is empty. The next call often follows an answer at once: a worker that is still awake saves both sides a
@@ -151,7 +155,22 @@ static bool keep_piece(struct lease *l, const struct frame *f) {
     return true;
 }
 
+/* A file has come with the frame f, which precedes a call. False: there is no memory for it, or it makes no sense. */
+static bool keep_map(struct lease *l, const struct frame *f) {
+    uint64_t size;
+
+    if (f->size != sizeof(size) || l->map.bytes || l->whole_size)
+        return false;
+    memcpy(&size, f->body, sizeof(size));
+    l->map = worker_take_map();
+    l->file_size = le64toh(size);
+    return l->map.bytes && l->file_size <= l->map.size;
+}
+
 static void drop_pieces(struct lease *l) {
+    if (l->map.bytes)
+        munmap(l->map.bytes, l->map.size);
+    l->map = (struct worker_map){0};
     l->whole_size = 0;
     if (l->whole_cap > KEEP_MAX) {
         free(l->whole);
@@ -216,6 +235,10 @@ static const struct named value = {python_find_value, python_add_value};
 
 /* The body of the call, valid until the buffer moves. */
 static const uint8_t *body_of(const struct lease *l, const struct todo *t, size_t *size) {
+    if (l->map.bytes) {
+        *size = l->file_size;
+        return (uint8_t *)l->map.bytes + l->map.size - l->file_size;
+    }
     *size = l->whole_size ? l->whole_size : t->own - FRAME_HEADER;
     return l->whole_size ? l->whole : l->in + l->at + FRAME_HEADER;
 }
@@ -323,8 +346,11 @@ static bool run_call(struct lease *l, const struct frame *f, size_t own) {
     if (!provide(l, &t))
         return false;
     const uint8_t *bytes = body_of(l, &t, &size);
-    if (t.have)
-        python_lease_call(t.format, t.values, bytes + t.skip, size - t.skip, &t.answer);
+    if (t.have) {
+        struct worker_map map = l->map;
+        l->map = (struct worker_map){0};
+        python_lease_call(t.format, t.values, bytes + t.skip, size - t.skip, map.bytes, map.size, &t.answer);
+    }
     if (t.values)
         python_drop_values();
     cut(l, 0, own);
@@ -355,6 +381,10 @@ bool lease_run(const struct lease_line *line, const char *cwd) {
             going = keep_piece(&l, &f);
             cut(&l, 0, size);
             break;
+        case MESSAGE_FILE:
+            going = keep_map(&l, &f);
+            cut(&l, 0, size);
+            break;
         case MESSAGE_CALL_JSON:
         case MESSAGE_CALL_PICKLE:
         case MESSAGE_CALL_HASH:
@@ -363,6 +393,7 @@ bool lease_run(const struct lease_line *line, const char *cwd) {
         default: going = false;
         }
     }
+    drop_pieces(&l);
     free(l.in);
     free(l.whole);
     return finished || (going && worker_spoiled());

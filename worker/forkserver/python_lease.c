@@ -6,6 +6,8 @@
 #include "worker/forkserver/order.h"
 #include "worker/forkserver/watch.h"
 
+#include <sys/mman.h>
+
 enum { COPY_MAX = 16 * 1024, ENVIRON_KEPT = 256 };
 
 /* What a call needs, looked up once; all of it lives as long as the process. */
@@ -122,6 +124,49 @@ static PyObject *bytes_object(const uint8_t *bytes, size_t size) {
     return PyMemoryView_FromMemory((char *)bytes, (Py_ssize_t)size, PyBUF_READ);
 }
 
+/* The owner of a mapped file, for as long as anything of Python's refers to it: its bytes are those of the call. */
+struct mapped {
+    PyObject head;
+    void *map, *bytes;
+    size_t map_size, size;
+};
+
+static int mapped_buffer(PyObject *self, Py_buffer *view, int flags) {
+    struct mapped *m = (struct mapped *)self;
+    return PyBuffer_FillInfo(view, self, m->bytes, (Py_ssize_t)m->size, 0, flags);
+}
+
+static void mapped_free(PyObject *self) {
+    struct mapped *m = (struct mapped *)self;
+    munmap(m->map, m->map_size);
+    PyObject_Free(self);
+}
+
+static PyBufferProcs mapped_procs = {.bf_getbuffer = mapped_buffer};
+static PyTypeObject mapped_type = {.ob_base = PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ppfs.mapped",
+                                   .tp_basicsize = sizeof(struct mapped),
+                                   .tp_dealloc = mapped_free,
+                                   .tp_as_buffer = &mapped_procs,
+                                   .tp_flags = Py_TPFLAGS_DEFAULT,
+                                   .tp_doc = "a large call"};
+
+/* Takes the map over. */
+static PyObject *mapped_object(void *map, size_t map_size, const void *bytes, size_t size) {
+    struct mapped *m = PyType_Ready(&mapped_type) == 0 ? PyObject_New(struct mapped, &mapped_type) : NULL;
+
+    if (!m) {
+        munmap(map, map_size);
+        return NULL;
+    }
+    m->map = map;
+    m->map_size = map_size;
+    m->bytes = (void *)bytes;
+    m->size = size;
+    PyObject *view = PyMemoryView_FromObject((PyObject *)m);
+    Py_DECREF(m);
+    return view;
+}
+
 /* Takes owner over. What is not bytes, or more than a stream can hold, is left out. */
 static bool set_answer(struct python_answer *a, enum answer_kind kind, PyObject *owner) {
     if (!owner || !PyBytes_Check(owner) || PyBytes_GET_SIZE(owner) > FRAME_WHOLE_MAX) {
@@ -232,15 +277,16 @@ static bool plain(PyObject *what, Py_ssize_t first, PyObject **args, PyObject **
 
 /* Sets func, args and kwargs, which what owns, but for func in a CALL_HASH. NULL with an exception; Py_None: not for a
  * lease. */
-static PyObject *load_call(enum call_format format, bool values, PyObject *payload, PyObject **func, PyObject **args,
-                           PyObject **kwargs) {
+static PyObject *load_call(enum call_format format, bool values, bool mapped, PyObject *payload, PyObject **func,
+                           PyObject **args, PyObject **kwargs) {
     bool hash = format == CALL_HASH;
     PyObject *what = NULL;
 
     if (format == CALL_JSON) {
         what = bootstrap_call("lease_json", PyTuple_Pack(1, payload));
-    } else if (values) {
-        what = bootstrap_call("lease_load_values", PyTuple_Pack(2, payload, hash ? lease.func : Py_None));
+    } else if (values || mapped) {
+        what = bootstrap_call(mapped ? "lease_load_mapped" : "lease_load_values",
+                              PyTuple_Pack(2, payload, hash ? lease.func : Py_None));
     } else {
         what = PyObject_CallOneArg(lease.loads, payload);
         if (what && plain(what, hash ? 0 : 1, args, kwargs)) {
@@ -259,11 +305,11 @@ static PyObject *load_call(enum call_format format, bool values, PyObject *paylo
     return what;
 }
 
-static void call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a) {
+/* Takes payload over. */
+static void call(enum call_format format, bool values, bool mapped, PyObject *payload, struct python_answer *a) {
     bool json = format == CALL_JSON;
     PyObject *func, *args, *kwargs, *value = NULL, *data = NULL;
-    PyObject *payload = bytes_object(bytes, size);
-    PyObject *what = payload ? load_call(format, values, payload, &func, &args, &kwargs) : NULL;
+    PyObject *what = payload ? load_call(format, values, mapped, payload, &func, &args, &kwargs) : NULL;
 
     *a = (struct python_answer){.kind = ANSWER_NEED};
     if (what == Py_None)
@@ -303,13 +349,15 @@ out:
     Py_XDECREF(payload);
 }
 
-void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a) {
+void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, void *map, size_t map_size,
+                       struct python_answer *a) {
+    PyObject *payload = map ? mapped_object(map, map_size, bytes, size) : bytes_object(bytes, size);
     PyObject *context = PyContext_New(); /* decimal's and others' settings are the call's alone */
 
     if (context && PyContext_Enter(context))
         Py_CLEAR(context);
     PyErr_Clear();
-    call(format, values, bytes, size, a);
+    call(format, values, map, payload, a);
     if (context && PyContext_Exit(context))
         PyErr_Clear();
     Py_XDECREF(context);

@@ -406,7 +406,7 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
         struct frame f;
         struct work w;
         void *hold;
-        ssize_t n = recv(me.link, me.buffer + have, BUFFER - have, 0);
+        ssize_t n = worker_receive(me.link, me.buffer + have, BUFFER - have, 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)

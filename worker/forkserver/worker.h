@@ -26,6 +26,13 @@ void worker_part(void); /* in a child that runs a job: closes the link, and the 
  * be put back worker_spoiled is true from then on: no call may run here any more. */
 void worker_restore(const char *cwd);
 bool worker_spoiled(void);
+/* recv() of the link, which maps the files that come along. */
+ssize_t worker_receive(int link, void *to, size_t room, int flags);
+struct worker_map { /* of a whole file: ours alone, for writing, too; bytes NULL: none */
+    void *bytes;
+    size_t size;
+};
+struct worker_map worker_take_map(void);             /* the next of those, in their order; munmap it */
 void worker_send(struct iovec *parts, size_t count); /* over the link, all of it; uses parts up */
 
 /* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link,

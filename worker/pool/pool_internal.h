@@ -42,7 +42,7 @@ struct slot {
     bool lease, finished, asked;   /* a lease; FINISH was sent; it waits for a function. The next are of a lease */
     uint32_t sent, answered, half; /* the highest numbers of its calls; of a call sent in part, 0: none */
     enum output_kind fresh;        /* output that was read and is told after earlier answers */
-    size_t fresh_size;             /* in pool.buffer; 0: none */
+    size_t fresh_size, lent;       /* in pool.buffer; 0: none. bytes in files of calls since it had reached the last */
 };
 
 struct order { /* encoded work, with fields for its slot */

@@ -1,11 +1,13 @@
 /* Calls of leases: they are sent ahead and wait in their worker. What is sent in one turn of the loop leaves with one
  * write, at pool_flush or at the latest when the loop comes round. control.h says how calls are taken back and how
  * output is told to be a call's. */
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "net/session/shared_buffer.h"
 #include "worker/pool/pool_parts.h"
 
 /* Unread bytes of a worker, beyond which it gets no more calls. */
@@ -33,6 +35,7 @@ void ahead_close(struct slot *s) {
 
 void ahead_begin(struct slot *s) {
     s->sent = s->answered = s->half = 0;
+    s->lent = 0;
     s->finished = s->asked = false;
     atomic_store(&s->page->seen, 0); /* its worker is idle or being made */
 }
@@ -97,6 +100,19 @@ static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, cons
     return err;
 }
 
+/* Sends a call whose bytes are the end of a file, which its worker maps. -EAGAIN: they go like others. */
+static int send_file(struct slot *s, enum message_kind kind, uint32_t low, size_t size, struct shared_buffer *shared) {
+    uint64_t id = message_id((uint32_t)s->job, low), n = htole64(size);
+
+    cork(s);
+    int err = link_send_file(s->link, MESSAGE_FILE, id, &n, sizeof(n), shared);
+    if (!err && (err = link_send(s->link, (uint8_t)kind, id, NULL, 0)) == -ENOMEM)
+        forkserver_kill(s->forkserver, s->serial);
+    if (!err)
+        s->lent += size;
+    return err == -EPIPE ? -ENOENT : err;
+}
+
 /* Sends a call, or a piece of one, which makes it SENT. */
 static int send_call(struct pool *p, uint64_t lease, enum message_kind kind, uint32_t number, const void *bytes,
                      size_t size, struct shared_buffer *shared) {
@@ -107,11 +123,18 @@ static int send_call(struct pool *p, uint64_t lease, enum message_kind kind, uin
     bool begins = !s->half;
     if (size > FRAME_WHOLE_MAX || (begins ? number <= s->sent : number != s->half))
         return -EINVAL;
-    if ((begins && number - atomic_load(&s->page->seen) >= LEASE_WINDOW) || link_pending(s->link) > UNREAD_MAX)
+    if (atomic_load(&s->page->seen) == s->sent) /* it has reached the last one */
+        s->lent = 0;
+    if ((begins && number - atomic_load(&s->page->seen) >= LEASE_WINDOW) ||
+        link_pending(s->link) + s->lent > UNREAD_MAX)
         return -ENOMEM;
     if (begins)
         atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
-    int err = send_whole(s, kind, number, NULL, 0, bytes, size, shared);
+    int err = -EAGAIN;
+    if (shared && shared->file >= 0 && begins && kind != MESSAGE_PIECE)
+        err = send_file(s, kind, number, size, shared);
+    if (err == -EAGAIN)
+        err = send_whole(s, kind, number, NULL, 0, bytes, size, shared);
     if (err)
         return err;
     s->sent = number;

@@ -25,7 +25,7 @@ enum {
 };
 
 enum message_kind {
-    /* To a worker and to a node. PAYLOAD and RECALL to WELCOME are a node's alone, ACK is a worker's. */
+    /* To a worker and to a node. PAYLOAD and RECALL to WELCOME are a node's alone, ACK and FILE a worker's. */
     MESSAGE_START = 1,   /* work_encode; low 1: the payload follows, and the name of its file is "/" */
     MESSAGE_PAYLOAD,     /* a piece of at most MESSAGE_CHUNK */
     MESSAGE_PAYLOAD_END, /* the last one */
@@ -48,6 +48,8 @@ enum message_kind {
     MESSAGE_REFUSED, /* no ref; a sentence: it is not taken in now; the session ends. The node tries again */
     MESSAGE_WELCOME, /* no ref; its name in nodes/ */
     MESSAGE_ACK,     /* low: what that call has printed was read */
+    /* low: the number of a call; u64 n, then CALL_* without a body: its body are the n bytes of the file that came along */
+    MESSAGE_FILE,
     /* From a worker and from a node. LAST and PRINTED are a worker's, ABOUT, RECALLED and TROUBLE to KEPT a node's. */
     MESSAGE_ABOUT = 32, /* no ref; node_about_encode: the first frame, and again when something in it changes */
     MESSAGE_OUTPUT,     /* low: enum output_kind, of a worker RESULT and TRACE alone */

@@ -7,5 +7,6 @@ shipped.py      the user's own modules, for workers that do not have them
 reach.py        what a function reaches, and whether any of it has changed
 source.py       functions and classes as their text
 changed.py      what they have that their text does not say
+pieces.py       large arrays, which are not copied
 values.py       large arguments, which cross once, by their hash
 """

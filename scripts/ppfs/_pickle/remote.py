@@ -6,7 +6,7 @@ initializer once in each worker, gives what that changed to each function, and w
 function that could change what came with it is loaded anew for each call (fresh), so that none finds what another left;
 the worker sees by the attribute ppfs_fresh that the classes which came with it are of no further use. Arguments that
 need the client's modules to be loaded come packed: as one bytes object, their pickle, behind it the pickles of the
-values that this refers to (values.py), and the keyword PACKED.
+values that this refers to (values.py) or its large arrays (pieces.py), and the keyword PACKED.
 """
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -18,6 +18,7 @@ from .shipped import FINDER
 INITIALIZER_FAILED = "ppfs: the initializer failed"
 
 PACKED = "ppfs: packed"
+BUFFERS = "buffers"  # the value of that keyword where what stands behind the blob are buffers that it lacks
 
 # Functions as source, see source.py: functions and classes, namespaces, what cells hold, what to call, pickled data.
 Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], bytes]
@@ -79,7 +80,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped
             for change_again in REGISTRY.get((init_key, "process"), ()):
                 change_again()
             if "ppfs: packed" in kwargs:
-                args, kwargs = unpack(*args)
+                args, kwargs = unpack(kwargs["ppfs: packed"], *args)
             return func(*args, **kwargs)
         finally:
             if entered:
@@ -100,8 +101,10 @@ class Unpacker(pickle.Unpickler):
             self.made[place] = pickle.loads(self.values[place])
         return self.made[place]
 
-def unpack(blob, *values):
+def unpack(kind, blob, *values):
     try:
+        if kind == "buffers":
+            return pickle.loads(blob, buffers=values)
         return Unpacker(blob, values).load() if values else pickle.loads(blob)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]

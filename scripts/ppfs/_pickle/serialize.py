@@ -18,7 +18,7 @@ import struct
 import sys
 import threading
 import types
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from .reach import BY_NAME, MAINS, PROTOCOL, Names
 from .remote import PACKED, THIS_VERSION, Remote, Source
@@ -27,6 +27,7 @@ from .source import source_of
 
 SERIALIZERS = ("cloudpickle", "dill", "pickle", "source")
 LARGE = 32 * 1024
+T = TypeVar("T")
 _PROXY = b"RebuildProxy"  # what multiprocessing.managers calls to load a proxy
 NAMES = b"\x93"  # in every pickle that names a class or a function
 _MAINS = b"\x08__main__", b"\x0b__mp_main__"  # as protocols from 4 on write a name: its length, then itself
@@ -305,10 +306,7 @@ class Serializer:
                 file = io.BytesIO()
                 _NoMain(file, PROTOCOL).dump(what)
                 return file.getvalue()
-            if "__mp_main__" in sys.modules:
-                with _mp_main:
-                    return self._value_of_mp_main(what)
-            return self._by_value_dumps(what)
+            return self.by_value(functools.partial(self._by_value_dumps, what))
         except Exception as error:
             where = _uncodable(what)
             hint = "" if self._by_value is not None else " (by name: what workers cannot import needs cloudpickle)"
@@ -323,22 +321,28 @@ class Serializer:
         pickler_of(self._by_value)(file, protocol=PROTOCOL).dump(what)
         return file.getvalue()
 
-    def _value_of_mp_main(self, what: Any) -> bytes:
-        """The same in a child that multiprocessing has spawned: what the main script has defined is in a module of
-        another name there, which cloudpickle and dill take for one that can be imported everywhere."""
+    def by_value(self, dump: Callable[[], T]) -> T:
+        """dump(), which pickles with cloudpickle or dill. In a child that multiprocessing has spawned, what the main script
+        has defined is in a module of another name, which these take for one that can be imported everywhere."""
+        if "__mp_main__" not in sys.modules:
+            return dump()
+        with _mp_main:
+            return self._with_mp_main(dump)
+
+    def _with_mp_main(self, dump: Callable[[], T]) -> T:
         registry = getattr(self._by_value, "register_pickle_by_value", None)
         main = sys.modules["__mp_main__"]
         if registry is None:
             del sys.modules["__mp_main__"]
             try:
-                return self._by_value_dumps(what)
+                return dump()
             finally:
                 sys.modules["__mp_main__"] = main
         if main.__name__ in self.names.registered():
-            return self._by_value_dumps(what)
+            return dump()
         registry(main)
         try:
-            return self._by_value_dumps(what)
+            return dump()
         finally:
             getattr(self._by_value, "unregister_pickle_by_value")(main)
 

@@ -21,6 +21,7 @@ from .threads import Event
 
 MOST_PIECES = 8192  # that wait to be written, from which on send() waits too
 MOST_BYTES = 64 << 20  # the same in bytes
+INLINE = 4 << 20  # bytes up to which the thread that submits a large call writes it itself
 
 
 Limit = Callable[[], Optional[int]]  # how many calls may be under way at a time; None: as many as there are
@@ -48,6 +49,7 @@ class Channel(Connection):
         self._out_bell = Bell()
         self._writing = False  # the writer thread writes, without the lock
         self._sent: Set[int] = set()  # calls that count for the limit
+        self._borrowed: List[Tuple[int, Event]] = []  # who waits until so many bytes are written
         self._waiting: Dict[int, Pieces] = {}  # those above it, which are not sent yet
         self._deferred: Dict[int, Pieces] = {}  # calls that are still to be made, and what is to follow each
         self._writer = threading.Thread(target=self._write_loop, name="ppfs writer of " + name, daemon=True)
@@ -85,6 +87,43 @@ class Channel(Connection):
             pass  # the writer thread meets it again, which no Ctrl-C keeps from telling
         if not self._room.is_set() and threading.current_thread() is not self.thread:
             self._room.wait()
+
+    def send_large(self, future: Future[Any], pieces: Pieces) -> None:
+        """send() of pieces whose memory is somebody else's: it returns when they are written, and has copied what stays
+        here for the limit."""
+        if self.limit is not None:
+            self.send(future, [b"".join(pieces)])
+            return
+        written = Event()
+        try:
+            with self.lock:
+                if self._send_queue is None or self.closing or self.broken is not None:
+                    raise self.refusal()
+                self._send_queue.add(pieces)
+                until = future._until = self._send_queue.end()
+                self.pending[future._id] = future
+                self._borrowed.append((until, written))
+                if self._writing or self._send_queue.size > INLINE:
+                    self._out_bell.ring()
+                else:
+                    try:
+                        self._send_queue.flush()
+                    finally:
+                        if self._send_queue.settle():
+                            self._out_bell.ring()
+                    self._give_back(self._send_queue.written)
+                if len(self.pending) > 1 and not self._reading:
+                    self._bell.ring()
+        except OSError:
+            pass  # as in send()
+        if threading.current_thread() is not self.thread:
+            written.wait()
+
+    def _give_back(self, written: Optional[int] = None) -> None:
+        """So many bytes are written (None: no more will be): whoever waits for his part need not any more. With the lock
+        held."""
+        while self._borrowed and (written is None or self._borrowed[0][0] <= written):
+            self._borrowed.pop(0)[1].set()
 
     def defer(self, future: Future[Any]) -> None:
         """Takes a future whose call is not made yet: send_deferred() or fail() comes, until when the file stays open."""
@@ -239,6 +278,7 @@ class Channel(Connection):
             with self.lock:
                 self._writing = False
                 send_queue.settle()
+                self._give_back(send_queue.written)
                 if self._send_queue is None:
                     os.close(send_queue.fd)  # what _shut_writer() has left
                 if len(send_queue) <= MOST_PIECES and send_queue.size <= MOST_BYTES:
@@ -277,6 +317,7 @@ class Channel(Connection):
         self._waiting.clear()
         self._deferred.clear()
         self._room.set()
+        self._give_back()
         self._out_bell.ring()
         if send_queue is not None and not self._writing:
             os.close(send_queue.fd)
@@ -303,6 +344,7 @@ class Channel(Connection):
     def abandon(self) -> None:
         """In a child after fork."""
         self._room, self.written, self._out_bell = Event(), Event(), Bell()
+        self._borrowed = []
         self._writing = False
         super().abandon()
         self._room.set()

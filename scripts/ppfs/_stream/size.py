@@ -31,9 +31,9 @@ def _leaf_size(what: Any) -> int:
     return size
 
 
-def refuse_too_large(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], size: int = 0) -> None:
-    """Raises ValueError, and names what is to blame, when a call of func is known to be larger than a stream can carry.
-    size: of its pickle, where there is one."""
+def refuse_too_large(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], size: int = 0) -> int:
+    """Raises ValueError, and names what is to blame, when a call of func is known to be larger than a stream can carry;
+    else gives the bytes that its pickle has at least. size: of that, where there is one."""
     least = 0
     for what in args:
         if type(what) not in _TINY:
@@ -42,7 +42,7 @@ def refuse_too_large(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
         if type(what) not in _TINY:
             least += least_size(what)
     if least <= TOTAL_MAX and size <= TOTAL_MAX:
-        return
+        return least
     given = [*(("argument %d" % (i + 1), what) for i, what in enumerate(args)), *kwargs.items()]
     name, largest = max(given, key=lambda pair: least_size(pair[1]), default=("", None))
     raise ValueError("a call of %s cannot be sent: its arguments take at least %d bytes (the largest is %s, a %s), and "
