@@ -26,8 +26,8 @@ from ._pickle.values import LARGE_VALUE, LARGEST_VALUE
 from ._stream import frames
 from ._stream.channel import Channel
 from ._stream.future import Future
-from ._stream.results import chained, kill, results_of
-from ._stream.size import refuse_too_large
+from ._stream.results import Chained, kill, results_of
+from ._stream.size import holds_large, refuse_too_large
 from .core import Core
 from .errors import NoMount
 from .later import Arguments
@@ -83,7 +83,7 @@ class _Submitter(BaseExecutor):
             return later
 
     def _submit_later(self, fn: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
-                      chunked: bool = False) -> Optional[Future[Any]]:
+                      chunked: int = 0) -> Optional[Future[Any]]:
         """Queues a call that could not be pickled: it starts when the futures among its arguments have ended. None: there
         are none."""
         arguments = Arguments(self._core.serializer, fn, args, kwargs)
@@ -93,7 +93,7 @@ class _Submitter(BaseExecutor):
         assert entry is not None
         return arguments.defer(self._core.ready(), entry.sent, entry.prefix, self._whole_prefix)
 
-    def _find(self, fn: Callable[..., Any], chunked: bool = False, wrapped: bool = False) -> Optional[Entry]:
+    def _find(self, fn: Callable[..., Any], chunked: int = 0, wrapped: bool = False) -> Optional[Entry]:
         """FunctionCache.find(); where an initializer cannot be pickled, that is what the exception names."""
         try:
             return self._cache.find(fn, chunked, wrapped)
@@ -153,15 +153,19 @@ class _Submitter(BaseExecutor):
                      kwargs: Optional[Dict[str, Any]] = None, tops: Optional[Sequence[Any]] = None) -> Future[Any]:
         """Queues a call of a function that was made ready by the caller (ppfs.pp does that). tops: what counts as its
         arguments, where these are not the real ones."""
+        kwargs = kwargs or {}
+        return self._submit_known(fn, sent, self._cache.adopt(sent).prefix, args, kwargs,
+                                  (*args, *kwargs.values()) if tops is None else tops)
+
+    def _submit_known(self, fn: Callable[..., Any], sent: Sent, prefix: bytes, args: Tuple[Any, ...],
+                      kwargs: Dict[str, Any], tops: Sequence[Any]) -> Future[Any]:
+        """The same, of a function whose calls begin so."""
         channel = self._core.ready()
-        kwargs, prefix = kwargs or {}, self._cache.adopt(sent).prefix
-        if tops is None:
-            tops = (*args, *kwargs.values())
         if channel.values.seen:
             future = self._submit_by_hash(channel, sent, prefix, (args, kwargs), tops)
             if future is not None:
                 return future
-        if refuse_too_large(fn, args, kwargs) > LARGE_ARRAY or any(type(top).__name__ == "ndarray" for top in tops):
+        if refuse_too_large(fn, args, kwargs) > LARGE_ARRAY or holds_large(tops, LARGE_ARRAY):
             future = self._submit_pieces(channel, sent, prefix, fn, args, kwargs, tops)
             if future is not None:
                 return future
@@ -236,11 +240,13 @@ class _Submitter(BaseExecutor):
         elif chunksize == 1:
             futures = self._submit_each(fn, iterables)
         else:
-            futures, sizes = self._submit_chunks(fn, zip(*iterables), chunksize, _quiet(iterables))
+            flat = len(iterables) == 1
+            calls = iter(iterables[0]) if flat else zip(*iterables)
+            futures, sizes = self._submit_chunks(fn, calls, chunksize, _quiet(iterables), flat)
         if progress:
             watch(futures, sizes=sizes)
         results = results_of(deque(futures), more, end)
-        return results if chunksize == 1 else chained(results)
+        return results if chunksize == 1 else Chained(results)
 
     def _submit_lazily(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
                        lists: bool = False) -> Iterator[Future[Any]]:
@@ -276,8 +282,9 @@ class _Submitter(BaseExecutor):
             raise
         return futures
 
-    def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
-                       quiet: bool) -> Tuple[List[Future[Any]], List[int]]:
+    def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Any], chunksize: int, quiet: bool,
+                       flat: bool = False) -> Tuple[List[Future[Any]], List[int]]:
+        """flat: each call has one argument, and calls gives that."""
         entry: Optional[Entry] = None
         futures: List[Future[Any]] = []
         sizes: List[int] = []
@@ -287,19 +294,21 @@ class _Submitter(BaseExecutor):
                 if not chunk:
                     return futures, sizes
                 if entry is None or not quiet:
-                    entry = self._find(fn, chunked=True)
+                    entry = self._find(fn, 2 if flat else 1)
                     assert entry is not None
-                futures.append(self._submit_chunk(fn, entry, chunk))
+                futures.append(self._submit_chunk(fn, entry, chunk, flat))
                 sizes.append(len(chunk))
         except KeyboardInterrupt:
             kill(futures)
             raise
 
-    def _submit_chunk(self, fn: Callable[..., Any], entry: Entry, chunk: Tuple[Tuple[Any, ...], ...]) -> Future[Any]:
+    def _submit_chunk(self, fn: Callable[..., Any], entry: Entry, chunk: Tuple[Any, ...],
+                      flat: bool) -> Future[Any]:
         try:
-            return self._submit_sent(fn, entry.sent, (chunk,), tops=list(itertools.chain(*chunk)))
+            tops = chunk if flat else list(itertools.chain(*chunk))
+            return self._submit_known(fn, entry.sent, entry.prefix, (chunk,), {}, tops)
         except PicklingError:
-            later = self._submit_later(fn, (chunk,), {}, chunked=True)
+            later = self._submit_later(fn, (chunk,), {}, 2 if flat else 1)
             if later is None:
                 raise
             return later

@@ -52,9 +52,9 @@ class FunctionCache:
         self._initializer, self._initargs = initializer, initargs
         self._init_key = init_key or uuid.uuid4().hex
         self._entries: Dict[Any, Entry] = {}
-        self._others: Dict[Tuple[bool, bool], Dict[Any, Entry]] = {}  # chunked, wrapped
+        self._others: Dict[Tuple[int, bool], Dict[Any, Entry]] = {}  # chunked, wrapped
 
-    def find(self, func: Callable[..., Any], chunked: bool = False, wrapped: bool = False) -> Optional[Entry]:
+    def find(self, func: Callable[..., Any], chunked: int = 0, wrapped: bool = False) -> Optional[Entry]:
         """The entry of func, made now if need be. None: it has a state of its own and goes along with each call. wrapped:
         that takes packed arguments; there is always one."""
         entries = self._others.setdefault((chunked, wrapped), {}) if chunked or wrapped else self._entries

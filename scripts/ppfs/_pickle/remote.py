@@ -59,7 +59,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped
     if chunked:
         def func(chunk):
             one = take()
-            return [one(*args) for args in chunk]
+            return [one(item) for item in chunk] if chunked == 2 else [one(*args) for args in chunk]
     elif fresh:
         func = lambda *args, **kwargs: take()(*args, **kwargs)
     if log:
@@ -477,7 +477,7 @@ class Remote:
     """Pickles as the function that make() of REMOTE gives. See there for what the words of spec mean."""
 
     def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
-                 source: Optional[Source] = None, init_key: str = "", chunked: bool = False,
+                 source: Optional[Source] = None, init_key: str = "", chunked: int = 0,
                  modules: Tuple[str, ...] = (), fresh: bool = False, wrapped: bool = False,
                  shipped: bytes = b"", environ: Optional[Dict[str, str]] = None,
                  log: Optional[Tuple[int, str]] = None) -> None:

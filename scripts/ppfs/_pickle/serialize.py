@@ -194,7 +194,7 @@ class Parts(NamedTuple):
     blob: bytes
     source: Optional[Source]
     init_key: str
-    chunked: bool
+    chunked: int  # 0; 1: takes chunks of tuples of arguments; 2: of single arguments
     modules: Tuple[str, ...]
     shipped: bytes  # modules (shipped.py)
     plain: bool  # the blob is all there is to send
@@ -247,7 +247,7 @@ class Serializer:
 
     # functions
 
-    def function(self, func: Callable[..., Any], *, chunked: bool = False,
+    def function(self, func: Callable[..., Any], *, chunked: int = 0,
                  initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (), init_key: str = "",
                  modules: Tuple[str, ...] = (), friends: Tuple[Tuple[str, Any], ...] = (),
                  wrapped: bool = False, environ: Optional[Dict[str, str]] = None,
@@ -276,7 +276,7 @@ class Serializer:
         path, mark = extra_path(), _mark(None)
         if not path and not mark and not self._shipped:
             return None
-        return Parts(None, path, b"", None, "", False, (), self._shipped, False, mark).sent(False)
+        return Parts(None, path, b"", None, "", 0, (), self._shipped, False, mark).sent(False)
 
     def _importable(self, func: Any) -> bool:
         """Whether a worker finds it by its name."""

@@ -1,20 +1,38 @@
 """What map() of an executor hands out of its futures."""
 import itertools
 import time
-from typing import Any, Deque, Generator, Iterable, Iterator, List, Optional
+from typing import Any, Deque, Generator, Iterable, Iterator, List, Optional, TypeVar
 
 from .future import Future
 
+T = TypeVar("T")
 
-def chained(chunks: Generator[List[Any], None, None]) -> Iterator[Any]:
-    """The results in chunks, one by one; what was handed out is not kept."""
-    try:
-        for chunk in chunks:
-            chunk.reverse()
-            while chunk:
-                yield chunk.pop()
-    finally:
-        chunks.close()
+
+class Chained(Iterator[T]):
+    """The results in chunks, one by one, without a step of Python for each; what was handed out is not kept."""
+
+    def __init__(self, chunks: Generator[List[T], None, None]) -> None:
+        self._chunks = self._drained(chunks)
+        self._all = itertools.chain.from_iterable(self._chunks)
+
+    @staticmethod
+    def _drained(chunks: Generator[List[T], None, None]) -> Generator[Iterator[T], None, None]:
+        try:
+            for chunk in chunks:
+                chunk.reverse()
+                yield map(list.pop, itertools.repeat(chunk, len(chunk)))
+        finally:
+            chunks.close()
+
+    def __iter__(self) -> Iterator[T]:
+        return self._all
+
+    def __next__(self) -> T:
+        return next(self._all)
+
+    def close(self) -> None:
+        """Nobody listens any more, as to a generator."""
+        self._chunks.close()
 
 
 def results_of(futures: Deque[Future[Any]], more: Iterator[Future[Any]],
@@ -50,4 +68,4 @@ def _result_of(future: Future[Any], end: Optional[float]) -> Any:
         del future
 
 
-__all__ = ["chained", "kill", "results_of"]
+__all__ = ["Chained", "kill", "results_of"]

@@ -31,6 +31,14 @@ def _leaf_size(what: Any) -> int:
     return size
 
 
+def holds_large(tops: Sequence[Any], size: int) -> bool:
+    """Whether one of the first FEW takes more bytes than that by itself."""
+    for what in tops[:FEW]:
+        if type(what) not in _TINY and _leaf_size(what) > size:
+            return True
+    return False
+
+
 def refuse_too_large(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], size: int = 0) -> int:
     """Raises ValueError, and names what is to blame, when a call of func is known to be larger than a stream can carry;
     else gives the bytes that its pickle has at least. size: of that, where there is one."""
