@@ -12,7 +12,7 @@ int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) 
     enum kind k = ino_kind(ino);
     struct node n;
     bool of_all = k == KIND_NODES || k == KIND_NODES_LISTEN || k == KIND_NODES_DISCOVER;
-    int rc = of_all ? 0 : sched_node(fs->sched, ino_id(ino), &n);
+    int rc = of_all ? 0 : sched_node(fs->sched, ino_id(ino), fs->now.uid, &n);
     if (rc)
         return rc;
     mode_t mode = tree_kind(fs, ino)->set ? 0644 : 0444;
@@ -54,7 +54,7 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
             fprintf(out, "%d\n", where != NULL);
         return 0;
     }
-    int rc = sched_node(fs->sched, ino_id(ino), &n);
+    int rc = sched_node(fs->sched, ino_id(ino), fs->now.uid, &n);
     if (rc)
         return rc;
     switch (ino_kind(ino)) {
@@ -88,7 +88,7 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
 int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
     struct node n;
     long cpus;
-    int rc = sched_node(fs->sched, ino_id(ino), &n);
+    int rc = sched_node(fs->sched, ino_id(ino), fs->now.uid, &n);
     if (rc)
         return rc;
     if (ino_kind(ino) == KIND_NODE_CPUS) {

@@ -363,6 +363,7 @@ bool host_lacks(struct host *h, const struct demand *d, unsigned before, const c
     if (!d->function || !work_lacks(why, size, module))
         return false;
     memcpy(h->lacks, module, sizeof h->lacks);
+    h->lacks_of = d->uid;
     estimate_lacks(h, d->function);
     return before < h->s->hosts->count && estimate_elsewhere(h->s, d->function) && host_doubts(h, d);
 }

@@ -56,8 +56,7 @@ struct host {
     uint64_t memory_used;           /* reserved by runs with memory= */
     /* the dispatch in which what is left is kept for a job that needs more */
     uint64_t memory_kept, resources_kept[RESOURCE_KINDS];
-    /* slots taken by runs and leases; those lent while a job waits */
-    unsigned used, lent;
+    unsigned used, lent;          /* slots taken by runs and leases; those lent while a job waits */
     unsigned runs, leases;        /* its runs and leases, with ended ones that are not written yet */
     unsigned idle;                /* leases without a call */
     const struct stream *wanting; /* lease.c, while leases are reclaimed: a stream that could use it */
@@ -91,7 +90,8 @@ struct host {
     int64_t run_us, seen;
     struct took took[ESTIMATE_MAX + 1]; /* by function: estimate.h */
     uint32_t serial;                    /* its number in struct estimates; 0: none yet */
-    char lacks[WORK_MODULE];            /* the last module that was missing there; "": none was */
+    char lacks[WORK_MODULE];            /* the last module that was missing there; "": none was ... */
+    uid_t lacks_of;                     /* ... and whose call wanted it */
     bool faulted;                       /* a function has failed here so often that it may be doubted */
     double slower;                      /* run time relative to the fastest host; below 1: unknown */
     double log_slower;                  /* for the next `slower`: sum of logarithms ... */

@@ -36,7 +36,18 @@ bool node_why_silent(const struct host *h, char *buf, size_t size) {
     return quiet || cut;
 }
 
-static void why_of(const struct host *h, char *buf, size_t size) {
+#define NOBODY ((uid_t)-1)
+
+/* Names of modules are their user's, who may make them say anything. */
+static void why_lacks(const struct host *h, uid_t asker, char *buf, size_t size) {
+    bool shown = asker == h->lacks_of || asker == h->s->owner;
+    snprintf(buf, size,
+             "its Python has no module %s%s%s, or not where the calls look for it: "
+             "those that need it go elsewhere, and are tried here from time to time",
+             shown ? "'" : "that some calls need", shown ? h->lacks : "", shown ? "'" : "");
+}
+
+static void why_of(const struct host *h, uid_t asker, char *buf, size_t size) {
     int64_t pause = h->quiet_until - clock_us();
     if (!h->runner.ops)
         snprintf(buf, size, "%s", *h->why ? h->why : "it is dialled, and has not answered yet");
@@ -50,10 +61,7 @@ static void why_of(const struct host *h, char *buf, size_t size) {
                  "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one",
                  h->crashes, h->crashes == 1 ? "" : "s");
     else if (h->s->hosts->all->next && *h->lacks && estimate_doubted(h))
-        snprintf(buf, size,
-                 "its Python has no module '%s', or not where the calls look for it: "
-                 "those that need it go elsewhere, and are tried here from time to time",
-                 h->lacks);
+        why_lacks(h, asker, buf, size);
     else if (h->s->hosts->all->next && estimate_doubted(h))
         snprintf(buf, size,
                  "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a "
@@ -90,7 +98,7 @@ static void count(const struct host *h, struct node *out) {
     memcpy(out->name, h->name, sizeof out->name);
 }
 
-static void describe(const struct host *h, struct node *out) {
+static void describe(const struct host *h, uid_t asker, struct node *out) {
     *out = (struct node){0};
     count(h, out);
     out->seen = h->remote ? remote_seen_us(h->remote) : h->seen;
@@ -103,7 +111,7 @@ static void describe(const struct host *h, struct node *out) {
     for (unsigned i = 0; i < h->resources.count; i++)
         n += (size_t)snprintf(out->resources + n, sizeof out->resources - n, "%s %u %u\n", h->resources.at[i].name,
                               host_taken(h, i), h->resources.at[i].n);
-    why_of(h, out->why, sizeof out->why);
+    why_of(h, asker, out->why, sizeof out->why);
     const char *address = *h->address ? h->address : h->name;
     snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : address);
     printable(out->python, sizeof out->python);
@@ -111,11 +119,11 @@ static void describe(const struct host *h, struct node *out) {
     printable(out->address, sizeof out->address);
 }
 
-int sched_node(struct sched *s, uint64_t id, struct node *out) {
+int sched_node(struct sched *s, uint64_t id, uid_t asker, struct node *out) {
     const struct host *h = host_by_id(s, id);
     if (!h || h->leaving)
         return -ENOENT;
-    describe(h, out);
+    describe(h, asker, out);
     return 0;
 }
 
@@ -157,7 +165,7 @@ int sched_list_nodes(struct sched *s, bool brief, bool (*each)(void *, const str
         if (brief)
             count(h, &n);
         else
-            describe(h, &n);
+            describe(h, NOBODY, &n);
         go_on = each(arg, &n);
     }
     return 0;

@@ -20,7 +20,8 @@ struct node {
     char resources[RESOURCE_KINDS * 32]; /* a line each: "gpu 2 4", taken and there are */
     bool pickles;                        /* its Python understands what this machine's pickles */
 };
-int sched_node(struct sched *s, uint64_t id, struct node *out);       /* -ENOENT */
+/* asker: to whom it is shown. -ENOENT */
+int sched_node(struct sched *s, uint64_t id, uid_t asker, struct node *out);
 int sched_find_node(struct sched *s, const char *name, uint64_t *id); /* -ENOENT */
 struct nodes_sum {
     unsigned slots; /* of nodes that are up */

@@ -67,6 +67,14 @@ def test_a_hash_gives_nothing_of_another_users(far, alice, mallory, size):
     assert answers(far, alice, "a2", MAGIC + named) == mine
 
 
+def test_the_module_that_a_call_misses_is_named_to_its_user(far, alice, mallory):
+    alice.sh("echo '{\"call\": \"plans_of_alice.f\"}' > %s/jobs/j" % far.mnt)
+    wait_until(lambda: far.state("j") == "failed", "it to end")
+    said = {who: who.sh("cat %s/nodes/far/why %s/stats.json" % (far.mnt, far.mnt)).stdout for who in (alice, mallory)}
+    assert "has no module 'plans_of_alice'" in said[alice] and "has no module 'plans_of_alice'" in value(far, "far", "why")
+    assert "has no module that some calls need" in said[mallory] and "plans" not in said[mallory]
+
+
 # A call of the user who has the workers runs in its worker, with the worker's link.
 LINKED = r"""
 import os, select, stat, struct

@@ -220,7 +220,7 @@ static void test_a_lent_slot_is_one_more(void **state) {
 
 static const char *why(const char *name) {
     static struct node n;
-    assert_int_equal(sched_node(&s, sched_node_id(name), &n), 0);
+    assert_int_equal(sched_node(&s, sched_node_id(name), 0, &n), 0);
     return n.why;
 }
 

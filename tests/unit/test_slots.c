@@ -390,14 +390,14 @@ static double steps_a_look(unsigned hosts) {
         for (unsigned i = 0; i < page_count; i++) {
             assert_true(page[i] > after);
             after = page[i];
-            assert_int_equal(sched_node(s, after, &n), 0);
+            assert_int_equal(sched_node(s, after, 0, &n), 0);
             assert_int_equal(sched_find_node(s, n.name, &id), 0);
             assert_int_equal(id, after);
         }
         listed += page_count;
     } while (page_count == 32);
     assert_int_equal(listed, hosts);
-    assert_int_equal(sched_node(s, 1, &n), -ENOENT);
+    assert_int_equal(sched_node(s, 1, 0, &n), -ENOENT);
     return (double)(s->steps - before) / hosts;
 }
 
