@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
+enum { RECVS = 4 }; /* before a read ends: OpenSSL goes on as long as a peer renews its key, and does nothing else */
 #ifndef KEY_RECORDS
 #define KEY_RECORDS (1 << 24) /* written under one key: AES-GCM is good for 2^24.5 (RFC 8446, 5.5) */
 #endif
@@ -46,6 +47,7 @@ struct tls_conn {
     bool eof;               /* the socket has ended */
     bool greeted, outdated; /* outdated: the peer named the old key of all nodes */
     uint32_t records;       /* written since it has its key */
+    unsigned recvs;         /* since a read ended for them */
     uint8_t *wire;          /* records that are to be sent: from wire_at to wire_end */
     size_t wire_at, wire_end, wire_cap;
     const struct tls_keys *keys; /* until the handshake is over */
@@ -132,6 +134,11 @@ static int bio_read(BIO *b, char *to, int room) {
     struct tls_conn *c = BIO_get_data(b);
     ssize_t n;
 
+    if (c->recvs++ == RECVS) { /* the socket says again that it has something */
+        c->recvs = 0;
+        errno = EAGAIN;
+        return bio_result(b, c, -1, BIO_FLAGS_READ);
+    }
     do
         n = recv(c->fd, to, (size_t)room, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);

@@ -2,6 +2,8 @@
 #define KEY_RECORDS 3
 #include "net/tls/tls.c"
 
+#include <sys/ioctl.h>
+
 #include "tests/unit/netrig.h"
 
 static struct tls_conn *conn_over(struct tls *t, int fd) {
@@ -11,12 +13,13 @@ static struct tls_conn *conn_over(struct tls *t, int fd) {
     return c;
 }
 
-static void a_connection_takes_new_keys_in_time(void **state) {
-    enum { RECORDS = 3000 };
-    struct tls *t[2] = {make_tls(TLS_PPFS, KEY_A), make_tls(TLS_NODE, KEY_A)};
-    struct tls_conn *c[2];
+static struct tls *t[2];
+static struct tls_conn *c[2];
+
+static void greet(void) {
     int ends[2], done = 0;
-    static uint8_t sent[TLS_RECORD], got[TLS_RECORD];
+    t[0] = make_tls(TLS_PPFS, KEY_A);
+    t[1] = make_tls(TLS_NODE, KEY_A);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     for (int i = 0; i < 2; i++)
         c[i] = conn_over(t[i], ends[i]);
@@ -27,6 +30,19 @@ static void a_connection_takes_new_keys_in_time(void **state) {
         done |= err ? 0 : 1 << turn % 2;
     }
     assert_int_equal(done, 3);
+}
+
+static void part(void) {
+    for (int i = 0; i < 2; i++) {
+        tls_conn_destroy(c[i]);
+        tls_destroy(t[i]);
+    }
+}
+
+static void a_connection_takes_new_keys_in_time(void **state) {
+    enum { RECORDS = 3000 };
+    static uint8_t sent[TLS_RECORD], got[TLS_RECORD];
+    greet();
     for (int i = 0; i < RECORDS; i++) {
         size_t size = i % 50 ? (size_t)i % 100 + 1 : TLS_RECORD, have = 0;
         memset(sent, i, size);
@@ -36,18 +52,39 @@ static void a_connection_takes_new_keys_in_time(void **state) {
         assert_int_equal(tls_flush(c[i % 2]), 0);
         while (have < size) {
             ssize_t n = tls_read(c[!(i % 2)], got + have, size - have);
-            assert_true(n > 0);
-            have += (size_t)n;
+            assert_true(n > 0 || n == -EAGAIN);
+            have += n > 0 ? (size_t)n : 0;
         }
         assert_memory_equal(sent, got, size);
     }
-    for (int i = 0; i < 2; i++) {
-        tls_conn_destroy(c[i]);
-        tls_destroy(t[i]);
+    part();
+}
+
+/* Or a peer that renews its key without end would be read for ever. */
+static void a_read_ends_though_more_new_keys_wait(void **state) {
+    const int room = 1 << 20;
+    int waits = 0;
+    uint8_t got = 0;
+    greet();
+    assert_int_equal(setsockopt(tls_conn_fd(c[1]), SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+    for (int i = 0; i < 5 * READ_AHEAD / 27; i++) {
+        assert_int_equal(SSL_key_update(c[1]->ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(c[1]->ssl), 1);
+        assert_int_equal(i % 100 ? 0 : tls_flush(c[1]), 0);
     }
+    assert_int_equal(tls_write(c[1], "x", 1), 1);
+    assert_int_equal(tls_flush(c[1]), 0);
+    assert_int_equal(tls_read(c[0], &got, 1), -EAGAIN);
+    assert_int_equal(ioctl(tls_conn_fd(c[0]), FIONREAD, &waits), 0);
+    assert_true(waits > READ_AHEAD);
+    for (int i = 0; i < 10 && !got; i++)
+        tls_read(c[0], &got, 1);
+    assert_int_equal(got, 'x');
+    part();
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_connection_takes_new_keys_in_time)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_connection_takes_new_keys_in_time),
+                                       cmocka_unit_test(a_read_ends_though_more_new_keys_wait)};
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }
