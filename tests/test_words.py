@@ -64,3 +64,19 @@ def test_the_glossary_is_short_and_says_each_thing_once():
     terms = [term for term, _ in rows]
     assert 20 < len(terms) <= TERMS and len(set(terms)) == len(terms)
     assert [meaning for _, meaning in rows if ". " in meaning or meaning.endswith(".")] == [], "one line each"
+
+
+NUMBER = r"\b(state|shelf|kind)\W*(?:NOT )?(?:[=<>]+|IN|BETWEEN)\s*\(?\d"
+
+
+def test_statements_name_states_and_kinds():
+    """The migrations of store.c alone have numbers: they say what was at their time."""
+    for file in sorted((TOP / "sched/db").glob("*.[cd]*")):
+        text = re.sub(r"(?s)migrations\[\] = \{.*?\n\};", "", file.read_text())
+        found = [line for line in text.splitlines() if '"' in line and re.search(NUMBER, line)]
+        assert not found, f"{file}: {found}: store_text.h has the names"
+
+
+def test_a_number_in_a_statement_is_found():
+    assert all(re.search(NUMBER, text) for text in ("state=5", "row.state BETWEEN 1 AND 4", "kind IN (1, 8)", "shelf<>5"))
+    assert not re.search(NUMBER, 'state=" DONE " AND id=1')

@@ -14,7 +14,8 @@
 /* bytes: a database up to that size is checked before the mount is ready, a larger one afterwards */
 #define CHECK_AT_OPEN (64 << 20)
 
-/* Each entry takes the schema from version i to i + 1. Entries are never changed, only added. */
+/* Each entry takes the schema from version i to i + 1. Entries are never changed, only added, so their states and kinds
+ * are the numbers that were written at that time. */
 static const char *const migrations[] = {
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE groups(id INTEGER PRIMARY KEY, parent INTEGER, name TEXT NOT NULL, dotted INTEGER NOT NULL,"

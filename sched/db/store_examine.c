@@ -158,26 +158,27 @@ static void examine_sums(struct examination *e) {
 static void examine_rows(struct examination *e) {
     rows(e, false,
          "SELECT printf('job %d (%s) is in state %d, which there is not', id, name, state), id FROM jobs"
-         " WHERE typeof(state)<>'integer' OR state NOT BETWEEN 0 AND 7");
+         " WHERE typeof(state)<>'integer' OR state NOT BETWEEN " DRAFT " AND " CANCELLED);
     rows(e, false,
          "SELECT printf('job %d (%s) is listed in %d, which there is not', id, name, shelf), id FROM jobs"
-         " WHERE typeof(shelf)<>'integer' OR shelf NOT BETWEEN 0 AND 5");
+         " WHERE typeof(shelf)<>'integer' OR shelf NOT BETWEEN " IN_JOBS " AND " PART);
     rows(e, false,
          "SELECT printf('job %d is named %s, which is no name', id, quote(name)), id FROM jobs"
-         " WHERE shelf<>5 AND (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
+         " WHERE shelf<>" PART " AND (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
     rows(e, true,
          "SELECT printf('group %d is named %s, which is no name', id, quote(name)), id FROM groups WHERE id<>0 AND"
          " (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
     rows(e, false,
          "SELECT printf('job %d (%s) is in group %d, which there is not', id, name, grp), id FROM jobs"
-         " WHERE shelf<>5 AND grp NOT IN (SELECT id FROM groups)");
+         " WHERE shelf<>" PART " AND grp NOT IN (SELECT id FROM groups)");
     rows(e, true,
          "WITH RECURSIVE below(id) AS (SELECT 0 UNION SELECT groups.id FROM groups JOIN below ON parent=below.id)"
          " SELECT printf('group %d (%s) is in no directory', id, name), id FROM groups"
          " WHERE id NOT IN (SELECT id FROM below)");
     rows(e, false,
          "SELECT printf('job %d (%s) is a call of stream %d, which there is not', id, name, stream), id FROM jobs"
-         " WHERE shelf=5 AND array<>id AND stream NOT IN (SELECT id FROM jobs UNION ALL SELECT stream FROM leaving)");
+         " WHERE shelf=" PART
+         " AND array<>id AND stream NOT IN (SELECT id FROM jobs UNION ALL SELECT stream FROM leaving)");
     rows(e, false,
          "SELECT printf('job %d (%s) is an element of array %d, which there is not', id, name, array), id FROM jobs"
          " WHERE array NOT IN (0, id) AND array NOT IN (SELECT arrays.id FROM arrays JOIN jobs USING(id))");

@@ -231,19 +231,18 @@ static void wrong(void *arg, const char *line, bool group, int64_t id) {
 
 /* Jobs that need what may have been lost. */
 static const char *const missing[] = {
-    "SELECT printf('%s may have lost its result', name), id FROM jobs WHERE state=5 AND shelf<>5 AND array<>id AND NOT"
-    " EXISTS(SELECT 1 FROM bodies WHERE bodies.id IN (jobs.id*8+1, jobs.id*8+2))",
-    "SELECT printf('%s has lost its job file', name), id FROM jobs WHERE state BETWEEN 1 AND 4 AND array IN (0, id) AND"
-    " NOT EXISTS(SELECT 1 FROM bodies WHERE bodies.id=jobs.id*8)",
-    "SELECT printf('%s may have lost what it waits for', name), id FROM jobs WHERE state=2 AND not_before=0 AND NOT"
-    " EXISTS(SELECT 1 FROM deps WHERE job=jobs.id)",
-    "SELECT printf('%s may have lost some of its calls or answers', name), id FROM jobs WHERE id IN (SELECT id>>3 FROM "
-    "bodies"
-    " WHERE file=-1 AND id&7<>5 AND size<>(SELECT total(CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) "
-    "END)"
+    "SELECT printf('%s may have lost its result', name), id FROM jobs WHERE state=" DONE " AND shelf<>" PART
+    " AND array<>id AND NOT EXISTS(SELECT 1 FROM bodies WHERE bodies.id IN (jobs.id*8+1, jobs.id*8+2))",
+    "SELECT printf('%s has lost its job file', name), id FROM jobs WHERE state " ACTIVE " AND array IN (0, id)"
+    " AND NOT EXISTS(SELECT 1 FROM bodies WHERE bodies.id=jobs.id*8)",
+    "SELECT printf('%s may have lost what it waits for', name), id FROM jobs WHERE state=" WAITING
+    " AND not_before=0 AND NOT EXISTS(SELECT 1 FROM deps WHERE job=jobs.id)",
+    "SELECT printf('%s may have lost some of its calls or answers', name), id FROM jobs WHERE id IN (SELECT id>>3"
+    " FROM bodies WHERE file=" IN_LOG " AND id&7<>" WAITING_BODY
+    " AND size<>(SELECT total(CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END)"
     " FROM logs WHERE log=bodies.id))",
-    "SELECT printf('%s has lost how far it is', name), id FROM jobs WHERE state BETWEEN 1 AND 4 AND"
-    " id IN (SELECT id>>3 FROM bodies WHERE file=-1) AND id NOT IN (SELECT id FROM streams)",
+    "SELECT printf('%s has lost how far it is', name), id FROM jobs WHERE state " ACTIVE
+    " AND id IN (SELECT id>>3 FROM bodies WHERE file=" IN_LOG ") AND id NOT IN (SELECT id FROM streams)",
 };
 
 static int leave_out(struct salvage *v) {
@@ -269,8 +268,8 @@ static int count_again(struct salvage *v) {
         v, "WITH RECURSIVE up(id, top) AS (SELECT id, id FROM groups"
            " UNION SELECT up.id, parent FROM up JOIN groups ON groups.id=top WHERE parent IS NOT NULL),"
            " own(grp, active, running, done, failed, cancelled) AS ("
-           "SELECT grp, state BETWEEN 1 AND 4, state=4, state=5, state=6, state=7 FROM jobs WHERE shelf<4"
-           " UNION ALL SELECT grp, size-next, 0, 0, 0, 0 FROM arrays"
+           "SELECT grp, state " ACTIVE ", state=" RUNNING ", state=" DONE ", state=" FAILED ", state=" CANCELLED
+           " FROM jobs WHERE shelf<" ORPHAN " UNION ALL SELECT grp, size-next, 0, 0, 0, 0 FROM arrays"
            " UNION ALL SELECT id, 1, 0, 0, 0, 0 FROM groups WHERE opening=1)"
            " UPDATE groups SET active=n.active, running=n.running, done=n.done, failed=n.failed, cancelled=n.cancelled"
            " FROM (SELECT top, ifnull(sum(active), 0) AS active, ifnull(sum(running), 0) AS running,"

@@ -10,8 +10,11 @@
 #define QUEUED "3"
 #define RUNNING "4"
 #define DONE "5"
+#define FAILED "6"
+#define CANCELLED "7"
+#define ACTIVE "BETWEEN " HELD " AND " RUNNING
 _Static_assert(JOB_DRAFT == 0 && JOB_HELD == 1 && JOB_WAITING == 2 && JOB_QUEUED == 3 && JOB_RUNNING == 4 &&
-                   JOB_DONE == 5,
+                   JOB_DONE == 5 && JOB_FAILED == 6 && JOB_CANCELLED == 7,
                "states");
 
 #define IN_JOBS "0"

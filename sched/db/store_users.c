@@ -10,7 +10,7 @@
 #define IS_DRAFT(row) "(" row "state=" DRAFT " AND " row "shelf=" IN_JOBS ")"
 /* Unended jobs and closed drafts that are being queued; call jobs count with their streams. */
 #define IS_UNENDED(row)                                                                                                \
-    "(" row "shelf<>" PART " AND (" row "state BETWEEN " HELD " AND " RUNNING " OR (" row "state=" DRAFT " AND " row   \
+    "(" row "shelf<>" PART " AND (" row "state " ACTIVE " OR (" row "state=" DRAFT " AND " row                         \
     "flags&" FLUSHED_OR_SEALED "=" FLUSHED ")))"
 #define BODIES_OF(job)                                                                                                 \
     "(SELECT total(size) FROM main.bodies WHERE id BETWEEN " job "*" BODIES_OF_JOB " AND " job "*" BODIES_OF_JOB "+7)"
