@@ -413,6 +413,16 @@ out:
     return err;
 }
 
+void hub_accept(struct hub *h, struct tls_conn *conn, const char *address) {
+    char why[400];
+    int err = hub_greet(h, conn, address, NULL);
+
+    if (!err)
+        return;
+    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, hub_greet_error(err));
+    h->ev.failed(h->arg, NULL, why);
+}
+
 const char *hub_greet_error(int err) {
     return err == -EBUSY ? "as many of its address, or with its key, are being greeted as may be" : strerror(-err);
 }

@@ -60,6 +60,8 @@ const uint8_t *hub_shown(const struct hub *h);
 /* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0, or -errno: -EBUSY when as many of
  * that key, or of that key and host, are being greeted as may be. */
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag);
+/* The same for one that dialled us, without a tag; failed comes at once for an error, beginning with the address. */
+void hub_accept(struct hub *h, struct tls_conn *conn, const char *address);
 const char *hub_greet_error(int err);      /* the error in words, for a sentence */
 void hub_forget(struct hub *h, void *tag); /* ends greetings with this tag, silently */
 

@@ -336,14 +336,7 @@ static void on_log(void *arg, const char *sentence) {
 }
 
 static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
-    struct node *n = arg;
-    char why[400];
-    int err = hub_greet(n->hub, conn, address, NULL);
-
-    if (!err)
-        return;
-    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, hub_greet_error(err));
-    not_served(n, why);
+    hub_accept(((struct node *)arg)->hub, conn, address);
 }
 
 /* --- its start --------------------------------------------------------------------------------------------------- */

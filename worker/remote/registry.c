@@ -309,14 +309,7 @@ void registry_let_go(struct registry *f, struct remote *remote) {
 
 /* --- arrivals ---------------------------------------------------------------------------------------------------- */
 static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
-    struct registry *f = arg;
-    char why[400];
-    int err = hub_greet(f->hub, conn, address, NULL);
-
-    if (!err)
-        return;
-    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, hub_greet_error(err));
-    not_taken(f, why);
+    hub_accept(((struct registry *)arg)->hub, conn, address);
 }
 
 static void on_refused(void *arg, const char *sentence) {

@@ -17,11 +17,11 @@ struct file_reader {
     void (*ready)(void *arg);
     void *arg;
     bool busy, closed;
-    char *path;
     int fd, err;
     bool end; /* the rest is in memory */
     size_t at, size;
     uint8_t bytes[FILE_READER_AHEAD];
+    char path[];
 };
 
 static void shut(struct disk_task *t) {
@@ -32,10 +32,7 @@ static void shut(struct disk_task *t) {
 }
 
 static void gone(struct disk_task *t) {
-    struct file_reader *s = (struct file_reader *)t;
-
-    free(s->path);
-    free(s);
+    free(t);
 }
 
 static void submit(struct file_reader *s, void (*work)(struct disk_task *t), void (*done)(struct disk_task *t)) {
@@ -70,20 +67,16 @@ static void was_read(struct disk_task *t) {
 
 int file_reader_open(struct file_reader **out, struct disk *disk, const char *path, void (*ready)(void *arg),
                      void *arg) {
-    struct file_reader *s = malloc(sizeof(*s));
+    struct file_reader *s = malloc(sizeof(*s) + strlen(path) + 1);
 
     if (!s)
         return -ENOMEM;
     memset(s, 0, offsetof(struct file_reader, bytes));
+    strcpy(s->path, path);
     s->disk = disk;
     s->ready = ready;
     s->arg = arg;
     s->fd = -1;
-    s->path = strdup(path);
-    if (!s->path) {
-        free(s);
-        return -ENOMEM;
-    }
     submit(s, read_on, was_read);
     *out = s;
     return 0;
