@@ -109,13 +109,15 @@ def progress(futures: Iterable[F], description: str = "") -> List[F]:
     from concurrent.futures import wait
 
     futures = list(futures)
-    bar = watch(futures, description)
+    bar: Optional[Bar] = None
     try:
+        bar = watch(futures, description)
         wait(futures)
     except KeyboardInterrupt:
         for future in futures if in_notebook() else ():
             getattr(future, "kill", future.cancel)()
         raise
     finally:
-        bar.close()
+        if bar is not None:
+            bar.close()
     return futures
