@@ -17,7 +17,7 @@ int64_t io_read_text(const char *path, char *buf, size_t size);
 #define IO_FDS 4 /* descriptors in a message, at most */
 /* One message of a SOCK_SEQPACKET socket, now or not at all; the descriptors stay the caller's. 0 or -errno. */
 int io_send(int fd, const void *bytes, size_t size, const int *fds, unsigned count);
-/* The size of the next message (0: the end), or -errno; -EMSGSIZE: it was longer. fds: the descriptors that came with it
- * and for which this process had room, then -1. */
+/* The size of the next message (0: the end), or -errno; -EMSGSIZE: it was longer. fds: the descriptors that came with
+ * it and for which this process had room, then -1. */
 ssize_t io_receive(int fd, void *buf, size_t size, int fds[IO_FDS]);
 #endif

@@ -157,8 +157,8 @@ static void print_line(void *arg, const char *line) {
     fprintf(arg, "%s\n", line);
 }
 
-/* Whether nobody else can change that state directory, as far as it exists, or has made what is in it: jobs in it run as
- * whom it says, and a link or FIFO in it leads elsewhere. */
+/* Whether nobody else can change that state directory, as far as it exists, or has made what is in it: jobs in it run
+ * as whom it says, and a link or FIFO in it leads elsewhere. */
 static bool is_out_of_reach(const char *dir, bool make) {
     char why[768] = "";
     int fd = trusted_directory(dir, make, why, sizeof why);

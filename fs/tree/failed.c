@@ -51,8 +51,8 @@ static bool add(void *arg, const struct job *j) {
     return true;
 }
 
-/* Whether who reads may list that group, as the kernel would say of its directory; -ESTALE: it is closed to him since he
- * opened the file. The kernel opens that also for one who may list it by another of his groups. */
+/* Whether who reads may list that group, as the kernel would say of its directory; -ESTALE: it is closed to him since
+ * he opened the file. The kernel opens that also for one who may list it by another of his groups. */
 static int may_list(struct fs *fs, const struct feed *f) {
     struct group g;
     bool top = f->of == ino_id(f->ino);

@@ -2,13 +2,13 @@
  *
  * Out: what the socket does not take at once waits in an evbuffer, and EV_WRITE is armed only while it is not empty.
  * In: one growing buffer, never larger than one frame and what was read with it. A turn reads READ_TURN bytes at most,
- * and of many links READ_ALL together, so that endless senders leave the others their turn, and writes no more than WRITE_TURN and one write: a peer that
- * reads while we write would take all that waits. An error while sending never calls back from
- * inside link_send: it is remembered, and the read event made active. link_destroy inside a callback: the reader that
- * called it notices through *gone, which is on its stack. TLS keeps bytes that it has read ahead, which the loop cannot
- * see: whoever stops reading before -EAGAIN goes on at the timer `again`, after what the others have for this turn (an
- * event made active would come before the next look at them). Its records are made from the head of the buffer, as many
- * frames in one as fit, and wait in the connection until they are sent, many with one write. */
+ * and of many links READ_ALL together, so that endless senders leave the others their turn, and writes no more than
+ * WRITE_TURN and one write: a peer that reads while we write would take all that waits. An error while sending never
+ * calls back from inside link_send: it is remembered, and the read event made active. link_destroy inside a callback:
+ * the reader that called it notices through *gone, which is on its stack. TLS keeps bytes that it has read ahead, which
+ * the loop cannot see: whoever stops reading before -EAGAIN goes on at the timer `again`, after what the others have
+ * for this turn (an event made active would come before the next look at them). Its records are made from the head of
+ * the buffer, as many frames in one as fit, and wait in the connection until they are sent, many with one write. */
 #include "net/session/link.h"
 
 #include <assert.h>

@@ -48,6 +48,6 @@ uint64_t link_given(const struct link *l);    /* bytes of the frames that it was
 
 /* Stops (true) or goes on (false) reading, so that a fast peer waits for us. */
 void link_hold(struct link *l, bool hold);
-/* Reads what the peer of a bare link has sent up to now, held or not, and hardly more; the callbacks come from inside. */
+/* Reads what the peer of a bare link has sent up to now, held or not, and hardly more; the callbacks come inside. */
 void link_drain(struct link *l);
 #endif

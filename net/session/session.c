@@ -244,9 +244,9 @@ static void on_drained(void *arg) {
 static const struct link_events link_events = {.frame = on_frame, .closed = on_closed, .drained = on_drained};
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
-/* Who has heard the other side knows that it is there, and asks only what was not acknowledged yet. A node is silent for
- * one heartbeat, a ppfs for two, so that in a session at rest the node alone asks, every second heartbeat: a ppfs has
- * many of them. While we do not read, what came may be old, and the peer waits for a sign of life. */
+/* Who has heard the other side knows that it is there, and asks only what was not acknowledged yet. A node is silent
+ * for one heartbeat, a ppfs for two, so that in a session at rest the node alone asks, every second heartbeat: a ppfs
+ * has many of them. While we do not read, what came may be old, and the peer waits for a sign of life. */
 static bool must_ask(const struct session *s, int64_t now) {
     int64_t rest = s->beat_ms * (hub_config(s->hub)->side == TLS_PPFS ? 3 : 1) / 2;
     return !s->rtt || s->holds || s->out.bytes || now - s->heard >= rest;

@@ -43,7 +43,7 @@ static void found(struct examination *e, bool group, int64_t id, const char *for
     e->told(e->arg, line, group, id);
 }
 
-/* Each row is a sentence, and the number of a job, or of a directory. Missing tables and columns are told elsewhere, once. */
+/* Each row is a sentence, and the number of a job, or of a directory. Missing tables and columns are told elsewhere. */
 static void rows(struct examination *e, bool group, const char *text) {
     sqlite3_stmt *q = NULL;
     int rc = sqlite3_prepare_v2(e->db, text, -1, &q, NULL);

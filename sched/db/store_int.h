@@ -91,8 +91,8 @@ typedef void examine_found(void *arg, const char *line, bool group, int64_t id);
 void store_examine_rows(sqlite3 *db, const char *dir, examine_found *found, void *arg);
 /* Rows of a query: a sentence and a number. */
 void store_examine_each(sqlite3 *db, const char *sql, bool group, examine_found *found, void *arg);
-/* Opens the database for reading, and holds the lock, -1 where there is none; both are the caller's, also after an error. 0,
- * -EBUSY a ppfs uses it, -ENOENT, -EIO. */
+/* Opens the database for reading, and holds the lock, -1 where there is none; both are the caller's, also after an
+ * error. 0, -EBUSY a ppfs uses it, -ENOENT, -EIO. */
 int store_examine_open(const char *dir, sqlite3 **db, int *lock);
 
 void store_check_allow(void); /* store_check runs again, after store_check_stop */

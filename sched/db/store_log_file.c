@@ -1,5 +1,5 @@
 /* The write-ahead log as a file: a commit is one write, where SQLite writes twice for each page. Unwritten bytes belong
- * to no commit that has returned. And the database as a file: a checkpoint writes pages that follow each other together.
+ * to no commit that has returned. And the database as a file: a checkpoint writes neighbouring pages together.
  */
 #include <stdlib.h>
 #include <string.h>

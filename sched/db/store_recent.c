@@ -1,5 +1,5 @@
-/* Rows that were read a moment ago: a file job is asked for two dozen times before it is forgotten. SQLite tells of each
- * row that a statement changes, and of a rollback, so what is kept is what would be read. */
+/* Rows that were read a moment ago: a file job is asked for two dozen times before it is forgotten. SQLite tells of
+ * each row that a statement changes, and of a rollback, so what is kept is what would be read. */
 #include <string.h>
 
 #include "sched/db/store_int.h"

@@ -203,7 +203,7 @@ static int copy_tables(struct salvage *v) {
     return rc;
 }
 
-/* --- what is not whole --------------------------------------------------------------------------------------------- */
+/* --- what is not whole ------------------------------------------------------------------------------------------- */
 
 static int leave_job(struct salvage *v, int64_t id) {
     static const char *const of[] = {"UPDATE arrays SET lost=1 WHERE id=(SELECT array FROM jobs WHERE id=?1)",
@@ -261,8 +261,8 @@ static int leave_out(struct salvage *v) {
     return v->pass < 0 ? v->pass : 0;
 }
 
-/* As store_tally_add counts: for a group and all above it. Elements of arrays that are no jobs yet count, too, and groups that
- * are opening; elements that were cancelled before they were jobs are not known any more. */
+/* As store_tally_add counts: for a group and all above it. Elements of arrays that are no jobs yet count, too, and
+ * groups that are opening; elements that were cancelled before they were jobs are not known any more. */
 static int count_again(struct salvage *v) {
     return run(
         v, "WITH RECURSIVE up(id, top) AS (SELECT id, id FROM groups"
@@ -292,7 +292,7 @@ static int set_right(struct salvage *v) {
                   " ON CONFLICT(key) DO UPDATE SET value=max(CAST(value AS INTEGER), excluded.value)");
 }
 
-/* --- files --------------------------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------------------------- */
 
 static int copy_file(int from, int to, const char *name) {
     struct stat st;
@@ -358,7 +358,7 @@ static void remove_all(const char *dir) {
     }
 }
 
-/* --- all of it ----------------------------------------------------------------------------------------------------- */
+/* --- all of it --------------------------------------------------------------------------------------------------- */
 
 static int make(struct salvage *v) {
     char why[512], path[4096];

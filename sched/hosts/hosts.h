@@ -78,8 +78,8 @@ double host_cost(const struct host *h, unsigned function);
 bool host_another(struct sched *s, const struct demand *d, const struct host *but);
 /* estimate_doubts, and host_another: one run at a time */
 bool host_doubts(const struct host *h, const struct demand *d);
-/* Whether that sentence says that a call has not begun there for want of a module, and it may begin on another host. Notes
- * the former, so that others go elsewhere at once. before: hosts that lacked it for this call. */
+/* Whether that sentence says that a call has not begun there for want of a module, and it may begin on another host.
+ * Notes the former, so that others go elsewhere at once. before: hosts that lacked it for this call. */
 bool host_lacks(struct host *h, const struct demand *d, unsigned before, const char *why, size_t size);
 bool host_shuns(struct host *h, const struct demand *d); /* doubted, and the next try is not due; wakes at that time */
 void host_room(struct host *h);                          /* one of its slots may have become free */

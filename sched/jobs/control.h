@@ -30,7 +30,7 @@ int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, con
 /* "G/x", the job's path below jobs/. 0 or -ENAMETOOLONG. */
 int sched_path(struct sched *s, const struct job *j, char *buf, size_t size);
 bool sched_name_is_draft(struct sched *s, uint64_t group, const char *name); /* in that group: draft_name.c */
-/* An element of an array, by its name, that is no job yet: as one that waits, under the id that it will have. -ENOENT */
+/* An element of an array, by its name, that is no job yet: as one that waits, under the id it will have. -ENOENT */
 int sched_find_element(struct sched *s, uint64_t group, const char *name, struct job *out);
 int sched_tally(struct sched *s, uint64_t group, struct tally *out);
 #endif

@@ -208,7 +208,7 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
 #define MOVED_MAX 10000 /* that wait for one: more could not be told in one turn */
 
 /* The job that has the name now goes: queued or running, it is dropped; ended, its result is, once nobody reads it any
- * more. Who waits for that name waits for the new job, or where those are too many, hears as of one that was removed. */
+ * more. Who waits for that name waits for the new job, or, where these are many, hears as of one that was removed. */
 static int take_name(struct sched *s, const struct job *j) {
     struct job_row old;
     int rc = store_job_find(s->store, j->group, j->name, false, &old);

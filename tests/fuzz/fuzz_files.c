@@ -1,8 +1,8 @@
 /* What users write into jobs/: options as words and as they are kept, job files of every kind, JSON, text that becomes
  * JSON, and indexes of arrays. The first byte of an input says which. What is taken must come out again as it was.
  *
- * With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_files DIRECTORY. Without it (make check) it has a main of
- * its own: some samples, each with 2,000 changes by a fixed chance; or the files named. */
+ * With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_files DIRECTORY. Without it (make check) it has a main
+ * of its own: some samples, each with 2,000 changes by a fixed chance; or the files named. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>

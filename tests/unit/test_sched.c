@@ -245,7 +245,7 @@ static unsigned unended(uint64_t group) {
     return (unsigned)t.active;
 }
 
-/* However many groups are being opened, a look at the counts meets none of them, and says that there is more to come. */
+/* However many groups are being opened, a look at the counts meets none of them, and says that more is to come. */
 static void test_groups_that_open_count_as_unended(void **state) {
     enum { GROUPS = 50 };
     char name[32];

@@ -177,7 +177,7 @@ static off_t size_at_last(void) {
     return (off_t)(pages[0] << 24 | pages[1] << 16 | pages[2] << 8 | pages[3]) * PAGE;
 }
 
-/* Wherever a checkpoint meets a full disk, at its last page as well: nothing is lost, and the next one copies it all. */
+/* Wherever a checkpoint meets a full disk, at its last page as well: nothing is lost; the next one copies it all. */
 static void test_a_checkpoint_writes_pages_together_and_may_fail_anywhere(void **state) {
     uint64_t many[20];
     for (int round = 0; round < 20; round++) {

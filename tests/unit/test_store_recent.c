@@ -1,5 +1,5 @@
-/* Rows that are kept in memory: what is read is what the database has, whatever changed it, and costs no statement while
- * nothing did. */
+/* Rows that are kept in memory: what is read is what the database has, whatever changed it, and costs no statement
+ * while nothing did. */
 #include <dlfcn.h>
 
 #include "sched/db/store_bodies.h"

@@ -25,8 +25,8 @@
 
 enum { ROOT_MAX = PATH_MAX - 64, ROOT_CHANCE = 6 /* characters that mkdtemp chose */ };
 
-/* Read by OpenMP, the BLAS libraries and numexpr when they are loaded. All of them follow the first where their own is not
- * set, so one who sets that has set all. */
+/* Read by OpenMP, the BLAS libraries and numexpr when they are loaded. All of them follow the first where their own is
+ * not set, so one who sets that has set all. */
 static const char *const thread_names[] = {"OMP_NUM_THREADS",  "OPENBLAS_NUM_THREADS",   "MKL_NUM_THREADS",
                                            "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"};
 enum { THREAD_NAMES = sizeof(thread_names) / sizeof(thread_names[0]) };

@@ -1,5 +1,5 @@
-/* What a process has besides its memory, as one struct: noted once, looked at again, and put back by the rows of a table
- * where it differs. */
+/* What a process has besides its memory, as one struct: noted once, looked at again, and put back by the rows of a
+ * table where it differs. */
 #include "worker/forkserver/order.h"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
-/* What a job keeps itself out of: the option sandbox=. It is the last step of environment_enter, so whatever has a process of
- * its own can be put into one, and a call or a lease gets such a process. Each machine refuses what its kernel cannot
- * do.
+/* What a job keeps itself out of: the option sandbox=. It is the last step of environment_enter, so whatever has a
+ * process of its own can be put into one, and a call or a lease gets such a process. Each machine refuses what its
+ * kernel cannot do.
  *
  *   ro       Landlock from version 3 (O_RDONLY | O_TRUNC and truncate get past 1 and 2). It does not see chmod, chown,
  *            utimes and setxattr, and a filter could not tell whose file it is.

@@ -1,4 +1,4 @@
-/* The structs of the node agent; what its files call of each other is in agent_parts.h. A task is one work of one client:
+/* The structs of the node agent; what its files call of each other is in agent_parts.h. A task is one work of a client:
  *   RECEIVING -> WAITING -> RUNNING -> ENDED      RECEIVING only with a payload file
  * RUNNING: the runner has it. ENDED: its DONE waits to be sent; then it is freed. */
 #ifndef PPFS_AGENT_INTERNAL_H

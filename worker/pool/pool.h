@@ -1,5 +1,5 @@
-/* The pool: this machine's workers. It starts the fork server (ppfs-worker), asks it for workers as they are needed, gives
- * each one piece of work at a time, carries output and outcome back, kills process trees, and starts again what died.
+/* The pool: this machine's workers. It starts the fork server (ppfs-worker), asks it for workers as needed, gives each
+ * one piece of work at a time, carries output and outcome back, kills process trees, and starts again what died.
  *
  *   pool --(control socketpair)--> fork server --fork--> guard --fork--> worker
  *   pool <--(one socketpair and two output pipes)--> each worker
@@ -10,7 +10,7 @@
  * stdout and stderr of a worker are pipes whose read ends the pool holds, so output is live and nothing in the worker
  * pumps. When done arrives the pipes are drained first: output() calls for a job all come before its done().
  *
- * The process that creates a pool becomes a child subreaper, so that what a dead fork server leaves comes to it and can be
+ * The process that creates a pool becomes a child subreaper, so that what a dead fork server leaves comes to it and is
  * killed: children that it starts after pool_create, other than by the pool, are killed when the fork server dies. */
 #ifndef PPFS_POOL_H
 #define PPFS_POOL_H

@@ -1,5 +1,5 @@
-/* What the pool and its fork server say to each other, and the page that the pool shares with each worker; messages.h has
- * what it says to those. All are of one build and on one machine, so these messages are plain structs.
+/* What the pool and its fork server say to each other, and the page that the pool shares with each worker; messages.h
+ * has what it says to those. All are of one build and on one machine, so these messages are plain structs.
  *
  * pool <-> fork server, one message a packet over a SOCK_SEQPACKET pair (the fork server's end is CONTROL_FD):
  *   SPAWN serial + 4 descriptors   fork a worker; the descriptors are its end of the link, its stdout, its stderr and

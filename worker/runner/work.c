@@ -163,8 +163,8 @@ void work_outcome_encode(const struct work_outcome *o, uint8_t *buf, uint32_t *s
     *size = (uint32_t)wr.size;
 }
 
-/* A job's own process may have said it. What a node takes from its workers ppfs takes from the node: else it would let go
- * of the node, and lose the work of others there. */
+/* A job's own process may have said it. What a node takes from its workers ppfs takes from the node: else it would let
+ * go of the node, and lose the work of others there. */
 static bool usable(int64_t usage) {
     return usage >= 0 && usage <= USAGE_MAX;
 }

@@ -111,8 +111,8 @@ struct work_outcome {
     char why[512]; /* one sentence without a final newline, "" when done */
 };
 #define WORK_MODULE 64u
-/* Whether why, the sentence of a call that failed, says that it could not be loaded, so that it has not begun, because the
- * Python there has no such module. module: its name; "": it is not told. */
+/* Whether why, the sentence of a call that failed, says that it could not be loaded, so that it has not begun, because
+ * the Python there has no such module. module: its name; "": it is not told. */
 bool work_lacks(const char *why, size_t size, char module[WORK_MODULE]);
 void work_outcome_encode(const struct work_outcome *o, uint8_t *buf, uint32_t *size); /* buf of 1024 bytes */
 int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o);      /* 0 or -EPROTO */
