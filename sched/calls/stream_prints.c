@@ -12,7 +12,7 @@ static void keep(struct run *r, enum output_kind which, const void *bytes, size_
         r->error = ENOMEM;
     if (!r->held && r->away > WRITING_HIGH) {
         r->held = true;
-        runner_hold(r->host->runner, r->id, true);
+        runner_hold(r->at->runner, r->id, true);
     }
 }
 
@@ -24,7 +24,7 @@ void stream_printed(struct run *r, enum output_kind which, const void *bytes, si
     struct stream *st = stream_part_printed(r->s, r->stream, r->call, r->id, which, bytes, size);
     if (st && !r->held && stream_unwritten(st) > WRITING_HIGH) {
         r->held = st->holds = true;
-        runner_hold(r->host->runner, r->id, true);
+        runner_hold(r->at->runner, r->id, true);
     }
 }
 
@@ -37,8 +37,8 @@ static void resume(const void *node, VISIT visit, void *arg) {
         return;
     r->held = false;
     r->away = 0;
-    if (r->host->runner.ops)
-        runner_hold(r->host->runner, r->id, false);
+    if (r->at->runner.ops)
+        runner_hold(r->at->runner, r->id, false);
 }
 
 void stream_prints_resume(struct stream *st) {

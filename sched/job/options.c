@@ -66,6 +66,8 @@ void options_destroy(struct options *o) {
     options_list_clear(&o->env);
     options_list_clear(&o->after);
     options_list_clear(&o->drafts);
+    options_list_clear(&o->needs);
+    options_list_clear(&o->gives);
     free(o);
 }
 
@@ -176,24 +178,61 @@ static int set_after(struct options *o, const char *v) {
 }
 
 /* Limits number and length of patterns, because every name in the group is matched against all. */
-int options_check_drafts(const struct options_list *l) {
+static int check_drafts(const struct options_list *l) {
     for (size_t i = 0; i < l->count; i++)
         if (strlen(l->items[i]) > JOB_NAME_MAX || strchr(l->items[i], '/'))
             return -EINVAL;
     return l->count <= PATTERNS_MAX ? 0 : -EINVAL;
 }
 
-static int set_drafts(struct options *o, const char *v) {
+/* Whether it names something below a directory: none of its parts leaves it. */
+static bool is_below(const char *path) {
+    if (*path == '/')
+        return false;
+    for (const char *p = path; *p; p += strspn(p, "/")) {
+        size_t n = strcspn(p, "/");
+        if (n == 2 && p[0] == '.' && p[1] == '.')
+            return false;
+        p += n;
+    }
+    return *path && !strchr(path, ',');
+}
+
+int options_check_names(enum option i, const struct options_list *l) {
+    if (i == DRAFTS)
+        return check_drafts(l);
+    for (size_t k = 0; k < l->count && i != AFTER; k++)
+        if (!is_below(l->items[k]))
+            return -EINVAL;
+    return 0;
+}
+
+bool options_is_list(enum option i) {
+    return i == AFTER || i == DRAFTS || i == NEEDS || i == GIVES;
+}
+
+struct options_list *options_names(struct options *o, enum option i) {
+    if (i == AFTER)
+        return &o->after;
+    if (i == DRAFTS)
+        return &o->drafts;
+    return i == NEEDS ? &o->needs : &o->gives;
+}
+
+/* It replaces what is there. */
+static int set_names(struct options *o, enum option i, const char *v) {
     struct options_list fresh = {0};
-    int rc = *v ? set_list(&fresh, v) : 0;
-    if (rc == 0 || rc == -E2BIG)
-        rc = rc == 0 ? options_check_drafts(&fresh) : -EINVAL;
+    int rc = *v || i != DRAFTS ? set_list(&fresh, v) : 0;
+    if (rc == 0)
+        rc = options_check_names(i, &fresh);
+    else if (rc == -E2BIG && i == DRAFTS)
+        rc = -EINVAL;
     if (rc < 0) {
         options_list_clear(&fresh);
         return rc;
     }
-    options_list_clear(&o->drafts);
-    o->drafts = fresh;
+    options_list_clear(options_names(o, i));
+    *options_names(o, i) = fresh;
     return 0;
 }
 
@@ -223,6 +262,7 @@ static int set_env(struct options *o, const char *v) {
  * it. */
 enum option_kind { MILD, BINDING, OF_GROUP };
 
+#define PATHS "paths below its directory, without .., with commas between them"
 #define NUMBER(field, least, most) offsetof(struct options, field), least, most
 #define NO_NUMBER 0, 0, 0
 static const struct {
@@ -251,6 +291,8 @@ static const struct {
     [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", OF_GROUP, NUMBER(max_fails, 1, 1000000000)},
     [ARRAY] = {"array", ARRAY_EXPECTED, BINDING, NO_NUMBER},
     [KEEP] = {"keep", "a time such as 30m, 12h or 7d, or 0 for ever", BINDING, NO_NUMBER},
+    [NEEDS] = {"needs", PATHS, BINDING, NO_NUMBER},
+    [GIVES] = {"gives", PATHS, BINDING, NO_NUMBER},
 };
 
 /* -EEXIST: it was given before. */
@@ -270,7 +312,9 @@ static int set(struct options *o, enum option i, const char *v) {
     case NODE: return *v ? set_string(&o->node, v) : -EINVAL;
     case ARRAY: return array_parse(v, &indexes) == 0 ? set_string(&o->array, v) : -EINVAL;
     case AFTER: return set_after(o, v);
-    case DRAFTS: return set_drafts(o, v);
+    case DRAFTS:
+    case NEEDS:
+    case GIVES: return set_names(o, i, v);
     case ENV: return set_env(o, v);
     default: return parse_whole(v, table[i].least, table[i].most, (int *)((char *)o + table[i].number));
     }

@@ -30,6 +30,7 @@ struct options {
     unsigned sandbox;           /* enum of worker/forkserver/sandbox.h */
     char *cwd, *node, *array;   /* array: as array_parse reads it */
     struct options_list env, after, drafts;
+    struct options_list needs, gives; /* paths and patterns below the directory */
 };
 
 /* No option set. NULL without memory. */

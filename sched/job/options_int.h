@@ -22,6 +22,8 @@ enum option {
     MAX_FAILS,
     ARRAY,
     KEEP,
+    NEEDS,
+    GIVES,
     OPTIONS
 };
 
@@ -34,7 +36,9 @@ int options_too_much(enum option i, char why[OPTIONS_WHY]);       /* says so of 
 int options_parse_resources(struct resources *to, const char *v); /* 0 or -EINVAL */
 /* The value of a set option that is no list, as options_set_value reads it; malloc'd, NULL without memory. */
 char *options_text(const struct options *o, enum option i);
-int options_check_drafts(const struct options_list *l); /* 0 or -EINVAL */
+int options_check_names(enum option i, const struct options_list *l); /* 0 or -EINVAL */
+bool options_is_list(enum option i); /* after=, drafts=, needs=, gives=: names with commas between */
+struct options_list *options_names(struct options *o, enum option i); /* of one of these */
 void options_list_clear(struct options_list *l);
 int options_shown(const char *word); /* bytes of it that a message shows: at most 60, whole characters */
 #endif

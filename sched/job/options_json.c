@@ -47,9 +47,16 @@ static int set_scalar(struct options *o, const char *name, const char *key, cons
     return rc;
 }
 
-/* after, drafts: an array of names. */
+static const char *expected(enum option which) {
+    if (which == AFTER)
+        return "job names are expected";
+    return which == DRAFTS ? "patterns of names are expected"
+                           : "paths below its directory, without .. or commas, are expected";
+}
+
+/* One of options_is_list, as an array of names. */
 static int set_names(struct options *o, enum option which, const json_t *array, char why[OPTIONS_WHY]) {
-    struct options_list *l = which == AFTER ? &o->after : &o->drafts;
+    struct options_list *l = options_names(o, which);
     struct options_list fresh = {0};
     int rc = 0;
     for (size_t i = 0; i < json_array_size(array) && rc == 0; i++) {
@@ -60,15 +67,14 @@ static int set_names(struct options *o, enum option which, const json_t *array, 
             rc = *name ? options_list_add(&fresh, name, strlen(name)) : -EINVAL;
         free(name);
     }
-    if (rc == 0 && which == DRAFTS)
-        rc = options_check_drafts(&fresh);
+    if (rc == 0)
+        rc = options_check_names(which, &fresh);
     if (rc < 0) {
         options_list_clear(&fresh);
         if (rc == -E2BIG)
             return options_too_much(which, why);
         if (rc == -EINVAL)
-            snprintf(why, OPTIONS_WHY, "option %s is not understood: %s are expected", options_name(which),
-                     which == AFTER ? "job names" : "patterns of names");
+            snprintf(why, OPTIONS_WHY, "option %s is not understood: %s", options_name(which), expected(which));
         return rc;
     }
     options_list_clear(l);
@@ -81,10 +87,9 @@ static int add_key(struct options *o, const char *name, json_t *v, char why[OPTI
     int rc = 0;
     if (json_is_boolean(v) && strcmp(name, "hold") != 0)
         return wrong_type(name, why);
-    if (json_is_array(v) && strcmp(name, "after") == 0)
-        return set_names(o, AFTER, v, why);
-    if (json_is_array(v) && strcmp(name, "drafts") == 0)
-        return set_names(o, DRAFTS, v, why);
+    for (unsigned i = 0; i < OPTIONS && json_is_array(v); i++)
+        if (options_is_list(i) && strcmp(name, options_name(i)) == 0)
+            return set_names(o, i, v, why);
     if (json_is_array(v) && strcmp(name, "env") == 0) {
         for (size_t i = 0; i < json_array_size(v) && rc == 0; i++)
             rc = set_scalar(o, name, NULL, json_array_get(v, i), why);
@@ -139,8 +144,8 @@ static json_t *list_json(const struct options_list *l, char from, char to) {
 }
 
 static json_t *value_json(const struct options *o, enum option i) {
-    if (i == AFTER || i == DRAFTS)
-        return list_json(i == AFTER ? &o->after : &o->drafts, 0, 0);
+    if (options_is_list(i))
+        return list_json(options_names((struct options *)o, i), 0, 0);
     if (i == ENV)
         return list_json(&o->env, '=', ':');
     char *text = options_text(o, i);

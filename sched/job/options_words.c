@@ -96,10 +96,6 @@ static char *joined(const struct options_list *l) {
     return f && fclose(f) == 0 ? text : NULL;
 }
 
-static bool is_list(enum option i) {
-    return i == AFTER || i == DRAFTS || i == ENV;
-}
-
 /* NAME=VALUE of a set option, and frees its text. false: without memory. */
 static bool print_text(FILE *f, enum option i, char *text) {
     if (!text)
@@ -115,12 +111,9 @@ char *options_words(const struct options *o) {
     FILE *f = open_memstream(&text, &size);
     bool failed = !f;
     for (unsigned i = 0; !failed && i < OPTIONS; i++)
-        if (o->set & (1u << i) && !is_list(i))
-            failed = !print_text(f, i, options_text(o, i));
-    if (!failed && o->set & (1u << AFTER))
-        failed = !print_text(f, AFTER, joined(&o->after));
-    if (!failed && o->set & (1u << DRAFTS))
-        failed = !print_text(f, DRAFTS, joined(&o->drafts));
+        if (o->set & (1u << i) && i != ENV)
+            failed = !print_text(
+                f, i, options_is_list(i) ? joined(options_names((struct options *)o, i)) : options_text(o, i));
     for (size_t i = 0; !failed && i < o->env.count; i++) {
         char *pair = strdup(o->env.items[i]);
         if (pair)

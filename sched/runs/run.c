@@ -12,6 +12,7 @@
 #include "net/event.h"
 #include "sched/hosts/registry.h"
 #include "sched/runs/run.h"
+#include "sched/runs/run_files.h"
 #include "sched/runs/state.h"
 
 struct run *run_find(struct sched *s, uint64_t job) {
@@ -34,6 +35,7 @@ static void set_state(struct run *r, enum run_state state) {
     r->state = state;
     r->use.over = !occupies(r);
     if (before && !occupies(r)) {
+        run_files_end(r);
         r->host->used -= r->use.cpus;
         if (!r->use.lent) {
             user_holds(r->user, -(int)r->use.cpus);
@@ -65,6 +67,7 @@ static void free_run(void *node) {
     struct run *r = node;
     event_drop(r->timeout);
     run_output_free(r);
+    run_files_free(r);
     free(r);
 }
 
@@ -99,6 +102,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
                       .call = row->call,
                       .live = run_output_live(row),
                       .host = h,
+                      .at = h,
                       .attempt = ++j->attempt,
                       .use = {.cpus = j->cpus,
                               .uid = j->uid,
@@ -129,12 +133,13 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg) {
     if (r->state != RUN_RUNNING || r->fate != FATE_NONE)
         return;
     r->fate = FATE_TIMEOUT;
-    runner_kill(r->host->runner, r->id);
+    if (r->at->runner.ops)
+        runner_kill(r->at->runner, r->id);
 }
 
 static int arm_timeout(struct run *r, int64_t us) {
     struct timeval t = {us / 1000000, us % 1000000};
-    if (us == 0)
+    if (us == 0 || r->timeout) /* of an earlier leg */
         return 0;
     r->timeout = evtimer_new(r->s->c.base, on_timeout, r);
     return r->timeout && evtimer_add(r->timeout, &t) == 0 ? 0 : -ENOMEM;
@@ -144,7 +149,7 @@ static int arm_timeout(struct run *r, int64_t us) {
 static int hand_over(struct sched *s, struct run *r) {
     struct job_work all;
     struct body b = {0};
-    char path[SPOOL_PATH];
+    char path[SPOOL_PATH], pack[RUN_PACK_PATH];
     int rc = run_work(s, r->id, &all);
     uint64_t spec = rc == 0 && all.row.array ? all.row.array : r->id;
     if (rc == 0)
@@ -168,12 +173,33 @@ static int hand_over(struct sched *s, struct run *r) {
         /* it may have gone since it was chosen */
         rc = r->host->runner.ops ? arm_timeout(r, all.options->timeout_us) : -EPIPE;
         if (rc == 0)
+            rc = run_files_begin(r, &all, b.file, pack);
+        if (rc == 0)
             rc = runner_start(r->host->runner, w);
-        r->begun = rc == 0;
+        r->begun = rc >= 0;
         r->use.began = clock_us();
     }
     run_work_free(&all);
-    return rc;
+    return rc < 0 ? rc : 0;
+}
+
+bool run_begin(struct run *r) {
+    int rc = hand_over(r->s, r);
+    if (rc == 0)
+        return true;
+    r->outcome =
+        (struct work_outcome){.attempt = r->attempt, .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
+    const char *why = run_files_why(rc);
+    if (!why)
+        why = strerror(-rc);
+    if (rc == -EMSGSIZE)
+        why = "its env=, needs= and gives= are more than 64 KiB, with its name and directory";
+    else if (rc == -EIO)
+        why = "its file is damaged on the disk, or that cannot be read";
+    snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", why);
+    if (rc == -EAGAIN)
+        host_short(r->host);
+    return false;
 }
 
 void run_committed(struct sched *s) {
@@ -188,25 +214,13 @@ void run_committed(struct sched *s) {
             run_free_now(r);
             continue;
         }
-        int rc = hand_over(s, r);
-        if (rc == 0)
-            continue;
-        r->outcome = (struct work_outcome){.attempt = r->attempt,
-                                           .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
-        const char *why = strerror(-rc);
-        if (rc == -EMSGSIZE)
-            why = "its env= are more than 64 KiB, with its name and directory";
-        else if (rc == -EIO)
-            why = "its file is damaged on the disk, or that cannot be read";
-        snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", why);
-        run_finish(r);
-        if (rc == -EAGAIN)
-            host_short(r->host);
+        if (!run_begin(r))
+            run_finish(r);
     }
     for (size_t i = 0; i < s->runs->kills.count; i++) {
         struct run *r = run_find(s, s->runs->kills.items[i]);
-        if (r && r->host->runner.ops)
-            runner_kill(r->host->runner, r->id);
+        if (r && r->at->runner.ops)
+            runner_kill(r->at->runner, r->id);
     }
     s->runs->kills.count = 0;
 }
@@ -236,7 +250,7 @@ void run_rolled_back(struct sched *s) {
 /* The run that a host speaks of, if it is still its. */
 struct run *run_of(struct host *h, uint64_t job) {
     struct run *r = run_find(h->s, job);
-    return r && r->host == h ? r : NULL;
+    return r && r->at == h ? r : NULL;
 }
 
 /* The next attempt comes after 1, 2, 4 ... 60 seconds. */
@@ -383,7 +397,11 @@ void run_done(struct host *h, uint64_t job, const struct work_outcome *o) {
     struct run *r = run_of(h, job);
     if (!r || r->state != RUN_RUNNING)
         return;
-    r->outcome = *o;
+    struct work_outcome end = *o;
+    if ((r->leg != LEG_WORK || r->gives) && run_files_next(r, &end))
+        return;
+    r->outcome = end;
+    o = &r->outcome;
     if (o->unbegun)
         r->begun = false;
     if (o->end != WORK_LOST)

@@ -4,6 +4,7 @@
 #include <search.h>
 
 #include "sched/jobs/job_files.h"
+#include "worker/runner/file_writer.h"
 
 enum run_state {
     RUN_STARTING, /* written as running, not yet committed */
@@ -12,6 +13,10 @@ enum run_state {
     RUN_ENDED,    /* its end is written, not yet committed */
 };
 enum run_fate { FATE_NONE, FATE_TIMEOUT, FATE_DROPPED /* cancelled, replaced or forgotten: nobody wants its end */ };
+
+/* What its runner has been given: the job itself, or on this machine, before it, that the files which it needs are
+ * packed, and after it, that those which it gave are laid out. */
+enum run_leg { LEG_WORK, LEG_NEEDS, LEG_GIVES };
 
 struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a spool file */
     char *bytes;
@@ -28,6 +33,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t id; /* first: key of the tree */
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
+    struct host *at;   /* whose runner has the leg that it is on: host's, or this machine's */
     struct user *user;
     struct limit *limit;   /* that of its group; NULL: none */
     uint64_t stream, call; /* whose call it runs, 0 = none's */
@@ -46,6 +52,11 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     bool refused;         /* it was to wait for a result, and may not: lend.c */
     unsigned waits;       /* requests of it for which its slot is lent */
     bool noted;           /* how long it ran */
+    enum run_leg leg;
+    struct file_writer *needs, *gives; /* packs of files, see run_files.c; NULL: none */
+    char *names;                       /* of the files of that leg, with commas between */
+    uint32_t pieces;                   /* given to the pack of that leg */
+    bool unwritten;                    /* outcome is there, and its pack is not whole yet */
     struct event *timeout;
     struct work_outcome outcome;
     SLIST_ENTRY(run) next; /* in the list of this turn that it stands in */
@@ -90,6 +101,8 @@ int run_work(struct sched *s, uint64_t job, struct job_work *out); /* 0 or -errn
 void run_work_free(struct job_work *w);
 struct run *run_of(struct host *h, uint64_t job); /* the run with that id on that host; NULL: not on it any more */
 void run_finish(struct run *r); /* writes its end; if disk tasks still point at it, the last one calls again */
+
+bool run_begin(struct run *r); /* hands it over; false: that failed, and outcome says why */
 
 /* run_output.c */
 unsigned run_output_live(const struct job_row *row); /* 1 << enum output_kind, of what goes to its stream at once */

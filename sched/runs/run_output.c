@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sched/runs/run.h"
+#include "sched/runs/run_files.h"
 
 static const enum job_body body_of[] = {[OUTPUT_STDOUT] = BODY_STDOUT,
                                         [OUTPUT_STDERR] = BODY_STDERR,
@@ -26,9 +27,9 @@ static void was_written(void *arg, int rc) {
         r->error = -rc;
     if (!r->error) /* in order, so bytes after a gap are never shown */
         r->out[c->stream].written += (int64_t)c->size;
-    if (r->held && r->writing < WRITING_LOW && r->host->runner.ops) {
+    if (r->held && r->writing < WRITING_LOW && r->at->runner.ops) {
         r->held = false;
-        runner_hold(r->host->runner, r->id, false);
+        runner_hold(r->at->runner, r->id, false);
     }
     sched_note(r->s, r->id);
     free(c);
@@ -109,6 +110,10 @@ void run_output(struct host *h, uint64_t job, enum output_kind stream, const voi
     struct run *r = run_of(h, job);
     if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
         return;
+    if (stream == OUTPUT_FILES) {
+        run_files_add(r, bytes, size);
+        return;
+    }
     if (stream == OUTPUT_STDOUT || stream == OUTPUT_STDERR)
         keep_tail(r, bytes, size);
     if (r->live & 1u << stream) {

@@ -48,7 +48,7 @@ _ppfs_offer() {
 
 _ppfs() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]} i head names IFS=$'\n'
-    local options='after= array= cpus= cwd= env= gpu= hold= keep= memory= node= priority= resources= retries= sandbox= timeout='
+    local options='after= array= cpus= cwd= env= gives= gpu= hold= keep= memory= needs= node= priority= resources= retries= sandbox= timeout='
     COMPREPLY=()
     if [ "$prev" = = ]; then # bash takes the sign for a word
         prev=${COMP_WORDS[COMP_CWORD - 2]}=

@@ -328,7 +328,7 @@ class _Submitter(BaseExecutor):
 
     def options(self, **options: Any) -> ExecutorView:
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
-        memory, gpu, resources, cpus, node, hold, sandbox, keep; and logging, a level such as "INFO": what calls log from
+        memory, gpu, resources, cpus, node, hold, sandbox, keep, needs, gives; and logging, a level such as "INFO": what calls log from
         that level on reaches the logger of the same name here. They add to those of the view that this is called on.
         ValueError or TypeError name the first that is no such option."""
         return ExecutorView(self, {**self._call_options, **options})

@@ -33,6 +33,13 @@ def _names(text: str) -> bool:
     return all(names) and len(names) <= LIST_MAX
 
 
+def _paths(text: str) -> bool:
+    return _names(text) and not any(path.startswith("/") or ".." in path.split("/") for path in text.split(","))
+
+
+_PATHS = "paths below its directory, without .., with commas between them"
+
+
 def _resources(text: str) -> bool:
     parts = [re.fullmatch("([a-zA-Z][a-zA-Z0-9_]{0,14}):([0-9]{1,2})", part) for part in text.split(",")]
     names = [match[1] for match in parts if match and 1 <= int(match[2]) <= 64]
@@ -53,6 +60,8 @@ _TABLE: Dict[str, Tuple[str, Callable[[str], bool]]] = {
     "memory": ("a size such as 500M or 2G", _measure(_SIZES, 2.0 ** 60)),
     "gpu": ("a whole number from 1 to 64", _whole(1, 64)),
     "resources": ("up to 7 different NAME:N, N from 1 to 64, with commas between them (gpu= is an option of its own)", _resources),
+    "needs": (_PATHS, _paths),
+    "gives": (_PATHS, _paths),
     "env": ("KEY:VALUE", _pair),
     "cwd": ("a directory that begins with /", lambda text: text.startswith("/")),
     "node": ("a node's name or a pattern such as gpu*", bool),

@@ -50,7 +50,7 @@ static bool begun;
 static struct runner runner;
 
 static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
-    assert(job < JOBS && jobs[job].given && stream <= OUTPUT_TRACE && size <= FRAME_BODY_MAX);
+    assert(job < JOBS && jobs[job].given && stream <= OUTPUT_FILES && size <= FRAME_BODY_MAX);
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {

@@ -204,3 +204,22 @@ def test_who_cancelled_it_is_said(shared, alice):
     alice.sh("printf '#!/bin/sh\n#ppfs: hold=1\n' | tee $M/jobs/hers >$M/jobs/his; rm $M/jobs/hers", M=shared.mnt)
     os.unlink(shared.jobs / "his")
     assert [shared.why(name) for name in ("hers", "his")] == ["cancelled: it was removed from jobs/" + by for by in ("", " by user 0")]
+
+
+def test_files_travel_with_the_rights_of_their_user(shared, alice, mallory):
+    """What a job needs is read, and what it gives is written, as its own user."""
+    (alice.home / "secret").write_text(HUSH)
+    (alice.home / "secret").chmod(0o600)
+    os.chown(alice.home / "secret", alice.uid, alice.gid)
+    alice.home.chmod(0o755)
+    job = r"printf '#!/bin/sh\n#ppfs: cwd=%s needs=%s gives=%s\ncat secret; echo x > out\n' > $M/jobs/%s; cat $M/results/%s"
+    p = alice.sh(job % (alice.home, "secret", "out", "a", "a"), M=shared.mnt)
+    assert (p.stdout, p.stderr) == (HUSH, "")
+    assert (alice.home / "out").stat().st_uid == alice.uid
+    (alice.home / "out").unlink()
+    for name, needs, home in (("m1", "secret", alice.home), ("m2", ".", mallory.home)):
+        mallory.sh(job % (home, needs, "out", name, name), M=shared.mnt)
+    assert "Permission denied" in shared.why("m1") and not (alice.home / "out").exists()
+    mallory.sh("echo y > $H/secret", H=mallory.home)
+    mallory.sh((job % (alice.home, "out", "out", "m3", "m3")).replace("needs=out ", ""), M=shared.mnt)
+    assert "Permission denied" in shared.why("m3") and not (alice.home / "out").exists()

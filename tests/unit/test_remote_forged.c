@@ -107,7 +107,7 @@ static const struct nonsense {
     {true, MESSAGE_DONE, 0, "", 0},
     {true, MESSAGE_DONE, (uint64_t)1 << 32, "", 0}, /* no such work */
     {true, MESSAGE_OUTPUT, UINT64_MAX, "x", 1},
-    {true, MESSAGE_OUTPUT, 4, "x", 1},
+    {true, MESSAGE_OUTPUT, 5, "x", 1},
     {true, MESSAGE_VALUE, 1, "x", 1}, /* work 0 is no lease */
     {true, MESSAGE_RECALLED, 1, "", 0},
     {true, MESSAGE_KEPT, 1, "", 0}, /* work 0 has no payload */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -106,6 +107,12 @@ static int make_directory(const struct job_environment *p, char path[PATH_MAX]) 
         return -1;
     }
     return 0;
+}
+
+int environment_file(void) {
+    int fd = open(me.root, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    return fd >= 0 ? fd : memfd_create("ppfs-files", MFD_CLOEXEC);
 }
 
 enum { REMOVE_DEPTH = 200 }; /* one descriptor each; a tree deeper than this is left where it is */
@@ -256,7 +263,7 @@ static int fill_env(struct job_environment *p, const struct work *w) {
     char attempt[16];
     bool fine = true;
 
-    p->env = calloc(login + extra + THREAD_NAMES + 6, sizeof(*p->env));
+    p->env = calloc(login + extra + THREAD_NAMES + 7, sizeof(*p->env));
     if (!p->env)
         return -1;
     snprintf(attempt, sizeof(attempt), "%u", (unsigned)w->attempt);
@@ -264,7 +271,7 @@ static int fill_env(struct job_environment *p, const struct work *w) {
         fine = (p->env[at++] = strdup(p->user.env[i]));
     fine = fine && add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
            add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd) &&
-           add_threads(p, w, &at);
+           ((!w->files_in && !w->files_out) || add_pair(p->env, &at, "PPFS_DIR", p->cwd)) && add_threads(p, w, &at);
     for (size_t i = 0; fine && i < extra; i++)
         fine = (p->env[at++] = strdup(w->env[i]));
     return fine ? 0 : -1;

@@ -43,6 +43,8 @@ void environment_close(struct job_environment *p);
 int environment_script(struct job_environment *p, const char *name, int fd, const void *bytes, size_t size, char *why,
                        size_t why_size);
 
+int environment_file(void); /* a file without a name where job directories are, or in memory. -1 with errno */
+
 /* removes it; also what an environment_script that failed has left */
 void environment_drop_script(struct job_environment *p);
 

@@ -284,6 +284,17 @@ int python_script(const struct work *w, const char *file, const char *cwd, const
     return status;
 }
 
+void python_travel(bool out, int fd, const char *names, char *why, size_t why_size) {
+    PyObject *result = bootstrap_call(
+        "travel", Py_BuildValue("OiN", out ? Py_True : Py_False, fd, PyUnicode_DecodeFSDefault(names ? names : "")));
+
+    if (result && PyBytes_Check(result))
+        snprintf(why, why_size, "%s", PyBytes_AS_STRING(result));
+    else
+        take_error(why, why_size);
+    Py_XDECREF(result);
+}
+
 /* A list of bytes as one malloc'd block: the pointers, then the words. */
 static char **words_of(PyObject *list) {
     Py_ssize_t count = PyList_GET_SIZE(list), size = 0;

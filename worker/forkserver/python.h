@@ -77,6 +77,10 @@ void python_lease_rest(const char *cwd); /* after a pause between calls, in whic
 int python_script(const struct work *w, const char *file, const char *cwd, const char *const *env, char *why,
                   size_t why_size);
 
+/* In a process that is a job's own, and does nothing else: packs the files (out) of these names, with commas between,
+ * into fd, or takes those of a pack in fd out of it; NULL: all. why: "" where that is done. */
+void python_travel(bool out, int fd, const char *names, char *why, size_t why_size);
+
 /* Reads a WORK_JSON_RUN payload. *argv: malloc'd, one block, free(*argv). *input: malloc'd bytes. 0 or -1 with why. */
 int python_read_run(const struct work *w, char ***argv, void **input, size_t *input_size, char *why, size_t why_size);
 

@@ -222,10 +222,46 @@ static void run_words(const struct work *w, const struct job_environment *p, str
     free(prog.argv);
 }
 
+/* Runs it with its files in place. */
+static void run_isolated(const struct work *w, struct job_environment *p, int file, struct job_process *iso,
+                         struct work_outcome *o) {
+    if (w->kind == WORK_PROGRAM) {
+        run_program(w, p, file, o);
+    } else if (w->kind == WORK_JSON_RUN) {
+        run_words(w, p, o);
+    } else {
+        /* without room for it the script still runs, but no process that it starts anew finds its functions */
+        if (w->kind == WORK_PYTHON &&
+            environment_script(p, w->name, -1, w->payload, w->payload_size, o->why, sizeof(o->why)))
+            environment_drop_script(p);
+        job_process_run(w, p, iso);
+        *o = iso->outcome;
+    }
+}
+
+/* The same, with files that it is given before and gives afterwards: *files, *size. */
+static void run_with_files(const struct work *w, struct job_environment *p, int file, struct job_process *iso,
+                           struct work_outcome *o, int *files, uint64_t *size) {
+    struct work bare = *w;
+
+    bare.file = NULL; /* of the pack; what is left of it is a work like others */
+    bare.files = NULL;
+    bare.files_in = bare.files_out = false;
+    if (w->files_in && !job_files_in(w, p, file, o))
+        return;
+    run_isolated(&bare, p, w->files_in ? -1 : file, iso, o);
+    if (!job_process_bury(iso, TREE_MS))
+        me.leave = true;
+    if (w->files_out && o->end == WORK_DONE)
+        *files = job_files_out(w, p, size, o);
+}
+
 static void do_isolated(const struct work *w, int file, struct work_outcome *o) {
     struct job_process iso = {.data = -1};
     struct job_environment p;
     int64_t started = clock_us();
+    uint64_t files_size = 0;
+    int files = -1;
 
     if (environment_open(&p, w, o->why, sizeof(o->why))) {
         o->end = WORK_REFUSED;
@@ -236,18 +272,10 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         for (int fd = 1; fd <= 2; fd++)
             if (fchown(fd, p.user.uid, p.user.gid))
                 continue;
-    if (w->kind == WORK_PROGRAM) {
-        run_program(w, &p, file, o);
-    } else if (w->kind == WORK_JSON_RUN) {
-        run_words(w, &p, o);
-    } else {
-        /* without room for it the script still runs, but no process that it starts anew finds its functions */
-        if (w->kind == WORK_PYTHON &&
-            environment_script(&p, w->name, -1, w->payload, w->payload_size, o->why, sizeof(o->why)))
-            environment_drop_script(&p);
-        job_process_run(w, &p, &iso);
-        *o = iso.outcome;
-    }
+    if (w->files_in || w->files_out)
+        run_with_files(w, &p, file, &iso, o, &files, &files_size);
+    else
+        run_isolated(w, &p, file, &iso, o);
     if (!iso.left && !reap_all(TREE_MS))
         me.leave = true;
     order_descriptors();
@@ -257,6 +285,10 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         send_data(OUTPUT_RESULT, w->job, iso.data, 0, iso.result_size);
         send_data(OUTPUT_TRACE, w->job, iso.data, iso.result_size, iso.trace_size);
         close(iso.data);
+    }
+    if (files >= 0) {
+        send_data(OUTPUT_FILES, w->job, files, 0, files_size);
+        close(files);
     }
     send_done(w->job, o, NULL, 0, NULL, 0);
     if (!job_process_bury(&iso, TREE_MS))
@@ -313,6 +345,7 @@ static void *read_payload(int fd, uint32_t *size, char *why, size_t why_size) {
 
 static void do_work(struct work *w) {
     struct work_outcome o = {.attempt = w->attempt};
+    bool whole = w->kind == WORK_PROGRAM || w->files_in; /* it is used as a file */
     void *loaded = NULL;
     int file = -1;
 
@@ -321,15 +354,15 @@ static void do_work(struct work *w) {
         o.end = WORK_REFUSED;
         if (file < 0)
             snprintf(o.why, sizeof(o.why), "its bytes in %.300s could not be opened: %s", w->file, strerror(errno));
-        else if (w->kind != WORK_PROGRAM)
+        else if (!whole)
             w->payload = loaded = read_payload(file, &w->payload_size, o.why, sizeof(o.why));
-        if (file < 0 || (w->kind != WORK_PROGRAM && !loaded)) {
+        if (file < 0 || (!whole && !loaded)) {
             send_done(w->job, &o, NULL, 0, NULL, 0);
             goto out;
         }
         o.end = WORK_DONE;
     }
-    if (w->kind != WORK_PYTHON)
+    if (w->kind != WORK_PYTHON || w->files_in || w->files_out)
         job_process_drop_spare();
     if (work_isolated(w))
         do_isolated(w, file, &o);

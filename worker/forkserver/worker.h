@@ -50,6 +50,11 @@ void job_process_drop_spare(void); /* before anything but a script: what is belo
 /* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. Returns when that process
  * has ended, or (left) has told so. The caller closes iso->data. */
 void job_process_run(const struct work *w, const struct job_environment *p, struct job_process *iso);
+/* job_files.c: before it begins, takes the files out of the pack in fd into its directory. False: o says why not. */
+bool job_files_in(const struct work *w, const struct job_environment *p, int fd, struct work_outcome *o);
+/* When it is done, packs those of w->files. A file without a name, the caller's, that has *size bytes; -1: o says why
+ * not. */
+int job_files_out(const struct work *w, const struct job_environment *p, uint64_t *size, struct work_outcome *o);
 _Noreturn void job_process_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
 /* Once the end is told: kills what is left of it, max_ms at most. False: something is. */
 bool job_process_bury(struct job_process *iso, unsigned max_ms);

@@ -208,7 +208,7 @@ static void on_frame(void *arg, const struct frame *f) {
         goto broken;
     switch (f->kind) {
     case MESSAGE_OUTPUT:
-        if (low != OUTPUT_RESULT && low != OUTPUT_TRACE)
+        if (low < OUTPUT_RESULT || low > OUTPUT_FILES)
             goto broken;
         p->ev.output(p->arg, s->job, (enum output_kind)low, f->body, f->size);
         return;

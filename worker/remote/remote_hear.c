@@ -125,7 +125,7 @@ static bool hear_about_work(struct remote *f, const struct frame *m) {
     }
     switch (m->kind) {
     case MESSAGE_OUTPUT:
-        if (low > OUTPUT_TRACE)
+        if (low > OUTPUT_FILES)
             return false;
         if (!e->killed && !e->refused)
             f->ev.output(f->arg, e->job, (enum output_kind)low, m->body, m->size);

@@ -52,7 +52,7 @@ enum message_kind {
     MESSAGE_FILE,
     /* From a worker and from a node. LAST and PRINTED are a worker's, ABOUT, RECALLED and TROUBLE to KEPT a node's. */
     MESSAGE_ABOUT = 32, /* no ref; node_about_encode: the first frame, and again when something in it changes */
-    MESSAGE_OUTPUT,     /* low: enum output_kind, of a worker RESULT and TRACE alone */
+    MESSAGE_OUTPUT,     /* low: enum output_kind, of a worker none of its pipes' */
     MESSAGE_PART,       /* low: number of the call; the four in the order of enum answer_kind */
     MESSAGE_VALUE,
     MESSAGE_ERROR,

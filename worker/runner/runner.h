@@ -12,7 +12,8 @@
 
 #define RUNNER_LATER UINT32_MAX
 
-enum output_kind { OUTPUT_STDOUT, OUTPUT_STDERR, OUTPUT_RESULT, OUTPUT_TRACE }; /* a call's value, and a traceback */
+/* A call's value, a traceback, the pack of a work with files_out. */
+enum output_kind { OUTPUT_STDOUT, OUTPUT_STDERR, OUTPUT_RESULT, OUTPUT_TRACE, OUTPUT_FILES };
 
 /* Called from the loop, never from inside a call of the runner; they may make any of those. */
 struct runner_events {

@@ -13,10 +13,20 @@
 #include "net/session/frame.h"
 #include "net/wire.h"
 
-enum { WORK_FORMAT = 1, ENV_MAX = 4096 };
+enum { WORK_FORMAT = 2, ENV_MAX = 4096 };
 /* microseconds, or KiB: more than a job can use, and thousands of them can be added */
 #define USAGE_MAX (INT64_C(1) << 50)
-enum { FLAG_CWD_REQUIRED = 1, FLAG_ENV = 2, FLAG_FILE = 4, FLAG_SANDBOX_AT = 3, FLAG_SANDBOX = 3 << FLAG_SANDBOX_AT };
+enum {
+    FLAG_CWD_REQUIRED = 1,
+    FLAG_ENV = 2,
+    FLAG_FILE = 4,
+    FLAG_SANDBOX_AT = 3,
+    FLAG_SANDBOX = 3 << FLAG_SANDBOX_AT,
+    FLAG_FILES_IN = 32,
+    FLAG_FILES_OUT = 64,
+    FLAG_FILES = 128, /* their names */
+    FLAGS = 255
+};
 
 _Static_assert(WORK_INLINE_MAX + WORK_META_MAX <= FRAME_BODY_MAX, "work fits one frame");
 
@@ -40,12 +50,15 @@ bool work_is_lease(const struct work *w) {
 bool work_isolated(const struct work *w) {
     bool own = w->kind == WORK_PYTHON || w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
 
-    return own || w->memory || w->sandbox || (w->env && w->env[0]) || w->uid != geteuid();
+    return own || w->files_in || w->files_out || w->memory || w->sandbox || (w->env && w->env[0]) ||
+           w->uid != geteuid();
 }
 
 static void work_write(struct wire_out *out, const struct work *w) {
     uint32_t flags = (w->cwd_required ? FLAG_CWD_REQUIRED : 0u) | (w->env ? FLAG_ENV : 0u) |
-                     (w->file ? FLAG_FILE : 0u) | (w->sandbox << FLAG_SANDBOX_AT & FLAG_SANDBOX);
+                     (w->file ? FLAG_FILE : 0u) | (w->sandbox << FLAG_SANDBOX_AT & FLAG_SANDBOX) |
+                     (w->files_in ? FLAG_FILES_IN : 0u) | (w->files_out ? FLAG_FILES_OUT : 0u) |
+                     (w->files ? FLAG_FILES : 0u);
     uint32_t count = 0;
 
     wire_put_u32(out, WORK_FORMAT);
@@ -68,11 +81,13 @@ static void work_write(struct wire_out *out, const struct work *w) {
     }
     if (w->file)
         wire_put_string(out, w->file);
+    if (w->files)
+        wire_put_string(out, w->files);
 }
 
 int work_encode(const struct work *w, void **out, uint32_t *size) {
     struct wire_out wr = {0};
-    uint32_t payload = w->file ? 0 : w->payload_size;
+    uint32_t payload = w->file && !w->files_in ? 0 : w->payload_size;
 
     work_write(&wr, w);
     if (wr.size > WORK_META_MAX || payload > WORK_INLINE_MAX)
@@ -124,9 +139,14 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     }
     if (flags & FLAG_FILE)
         w->file = wire_get_string(&r);
-    bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE | FLAG_SANDBOX)) &&
-                kind > WORK_NONE && kind <= WORK_CALL && is_job_name(w->name) && !strchr(w->node, '/') &&
-                r.left <= WORK_INLINE_MAX && (!w->file || (w->file[0] == '/' && r.left == 0)) &&
+    if (flags & FLAG_FILES)
+        w->files = wire_get_string(&r);
+    w->files_in = flags & FLAG_FILES_IN;
+    w->files_out = flags & FLAG_FILES_OUT;
+    bool sane = !r.bad && !(flags & ~(uint32_t)FLAGS) && kind > WORK_NONE && kind <= WORK_CALL &&
+                is_job_name(w->name) && !strchr(w->node, '/') && r.left <= WORK_INLINE_MAX &&
+                (!w->file || (w->file[0] == '/' && (w->files_in || r.left == 0))) && (!w->files_in || w->file) &&
+                (!w->files_out || w->files) && (!work_is_lease(w) || !w->files_in) &&
                 /* to setresuid they mean whoever one is: root */
                 w->uid != (uid_t)-1 && w->gid != (gid_t)-1;
     for (uint32_t i = 0; sane && env && env[i]; i++)
@@ -136,7 +156,7 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
         return -EPROTO;
     }
     w->env = env;
-    w->payload = w->file ? NULL : r.at;
+    w->payload = w->file && !w->files_in ? NULL : r.at;
     w->payload_size = (uint32_t)r.left;
     *hold = env;
     return 0;

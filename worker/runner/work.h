@@ -1,5 +1,4 @@
-/* Work: what a runner is told about one attempt of a job, and how that crosses a link.
- * Both sides of the link use this file; decode trusts nothing. */
+/* Work: what a runner is told about one attempt of a job, and how that crosses a link; decode trusts nothing. */
 #ifndef PPFS_WORK_H
 #define PPFS_WORK_H
 #include <stdbool.h>
@@ -75,12 +74,14 @@ struct work {
     uint32_t sandbox;       /* enum of sandbox.h, 0 = none */
     const char *const *env; /* NULL-terminated "K=V" added to the environment; may be NULL */
     const char *file;    /* payload is this file (absolute path, opened before privileges are dropped), or NULL ... */
-    const void *payload; /* ... then these bytes */
+    const void *payload; /* ... then these bytes; with files_in these bytes in any case */
     uint32_t payload_size;
+    bool files_in, files_out; /* file is a pack (files.py) for its directory; one comes back, OUTPUT_FILES */
+    const char *files; /* their names, with commas between; without files_out the only ones that come in; NULL: all */
 };
 
 /* Whether it needs a process of its own: calls and leases run in the worker itself unless they have memory, env, a
- * sandbox or another uid. */
+ * sandbox, files or another uid. */
 bool work_isolated(const struct work *w);
 bool work_is_lease(const struct work *w); /* WORK_STREAM_* */
 
