@@ -6,7 +6,7 @@
 build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libssl-dev libcap-ng-dev libseccomp-dev libjansson-dev python3-dev'
 demo_packages='fuse3 python3-cloudpickle'
 test_packages='fuse3 libcmocka-dev python3-pytest python3-pytest-xdist python3-cloudpickle python3-dask python3-dill python3-ipykernel python3-ipywidgets python3-joblib python3-jupyter-client python3-numpy python3-prometheus-client
-    python3-tqdm python3-yaml chromium cpio curl e2fsprogs ed emacs-nox faketime iproute2 jq munge nano nftables openssl passwd procps rsync slurm-wlm snakemake strace tmux vim zsh'
+    python3-tqdm python3-yaml chromium cpio curl e2fsprogs ed emacs-nox faketime iproute2 jq munge nano nftables openssh-client openssh-server openssl passwd procps rsync slurm-wlm snakemake strace tmux vim zsh'
 ci_packages='clang clang-format cppcheck debootstrap man-db mypy shellcheck'
 
 package_packages='debhelper dh-python dpkg-dev lintian'

@@ -121,4 +121,4 @@ _ppfs() {
     fi
 }
 
-complete -o filenames -F _ppfs ppfs ppfs-node ppfs-run ppfs-top ppfs-dashboard ppfs-python ppfs-slurm
+complete -o filenames -F _ppfs ppfs ppfs-node ppfs-run ppfs-top ppfs-dashboard ppfs-python ppfs-slurm ppfs-ssh

@@ -42,11 +42,11 @@ class Options(argparse.Namespace):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong as all of ppfs-slurm does."""
+    """Says what is wrong as all of ppfs-slurm and ppfs-ssh does."""
 
     def error(self, message: str) -> NoReturn:
         """Trouble, with exit status 2."""
-        raise Trouble("%s (ppfs-slurm --help shows the options)" % message, 2)
+        raise Trouble("%s (%s --help shows the options)" % (message, self.prog), 2)
 
 
 def duration(text: str) -> int:
