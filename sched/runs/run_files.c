@@ -75,7 +75,8 @@ void run_files_add(struct run *r, const void *bytes, size_t size) {
     r->pieces += rc == 0;
     if (rc < 0) {
         r->error = -rc;
-        runner_kill(r->at->runner, r->id);
+        if (r->leg == LEG_NEEDS) /* what a job gives comes at its end */
+            runner_kill(r->at->runner, r->id);
     } else if (!r->held && r->pieces - file_writer_kept(*pack) > PIECES_HIGH) {
         r->held = true;
         runner_hold(r->at->runner, r->id, true);

@@ -298,3 +298,13 @@ def test_a_job_of_several_slots_beside_a_stream_of_its_user_that_is_never_idle(l
                       read -r a < $M/results/s.jsonl; printf '#!/bin/sh\\n#ppfs: %s\\necho ran\\n' > src; cp src $M/jobs/x
                       timeout 20 cat $M/results/x; cat $M/info/s.jsonl/state; rm $M/jobs/s.jsonl""" % options, M=m.mnt)
     assert (p.stdout, p.stderr) == ("ran\nrunning\n", "")
+
+
+def test_files_that_travel_count(limited, mallory):
+    m = limited("bytes=1M", cpus=1)
+    p = mallory.sh(r"head -c 2000000 /dev/zero > a; head -c 20 a > b; for i in a b; do "
+                   r"printf '#!/bin/sh\n#ppfs: needs=%s gives=c\nhead -c 2000000 /dev/zero > c; [ -e b ] && echo > c; true' $i > $M/jobs/$i; "
+                   r"cat $M/results/$i; done; printf '#!/bin/sh\n#ppfs: gives=c\nhead -c 2000000 /dev/zero > c' > $M/jobs/c; cat $M/results/c", M=m.mnt)
+    assert p.stderr.count("Input/output error") == 2 and not (mallory.home / "c").read_bytes().strip()
+    assert m.why("a").startswith("needs=: these files are more bytes than the quota of its user allows")
+    assert m.state("b") == "done" and "the quota of its user allows" in m.why("c")

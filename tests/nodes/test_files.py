@@ -195,3 +195,40 @@ def test_a_node_puts_nothing_where_it_was_not_asked_to(new_mount, base, tmp_path
     m.result("good")
     assert (tmp_path / "out/a").read_text() == "evil"
     assert (tmp_path / "out/a").stat().st_mode & 0o7022 == 0
+
+
+def test_with_other_options(where, tmp_path):
+    """Where the job has a sandbox, a limit, an interpreter or an index of its own, and a file that is large."""
+    m, node = where
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "large").write_bytes(os.urandom(1 << 20) * 64)
+    jobs = {
+        "sandbox": "#!/bin/sh\n#ppfs: sandbox=ro,net-off %s\ncp a got-sandbox\n",
+        "memory": "#!/bin/sh\n#ppfs: memory=20M %s\ncp a got-memory\n",
+        "fresh": "#ppfs: env=PYTHONHASHSEED:1 %s\nopen('got-fresh', 'w').write(open('a').read())\n",
+        "array": "#!/bin/sh\n#ppfs: array=1-2 %s\ncp a got-$PPFS_INDEX\n",
+        "large": "#!/bin/sh\n#ppfs: %s,large\ncp large got-large\n",
+    }
+    for name, text in jobs.items():
+        write(m, name, text % ("node=%s gives=got-* needs=a" % node), tmp_path)
+    for name in jobs:
+        m.result(name) if name != "array" else [m.result("array/1"), m.result("array/2")]
+    assert sorted(p.name[4:] for p in tmp_path.glob("got-*")) == ["1", "2", "fresh", "large", "memory", "sandbox"]
+    assert (tmp_path / "got-large").read_bytes() == (tmp_path / "large").read_bytes()
+
+
+def test_ended_while_it_is_packed(new_mount, tmp_path):
+    """Cancelled, and too late, with more to read than can be read by then; what follows has its slots."""
+    m = new_mount(cpus=1).start()
+    with open(tmp_path / "huge", "wb") as f:
+        f.truncate(1 << 40)
+    write(m, "late", "#!/bin/sh\n#ppfs: needs=huge timeout=1\ntrue\n", tmp_path)
+    wait_until(lambda: m.state("late") == "failed", "it to be late")
+    assert "timed out" in m.why("late")
+    write(m, "gone", "#!/bin/sh\n#ppfs: needs=huge\ntrue\n", tmp_path)
+    wait_until(lambda: m.state("gone") == "running", "it to be packed")
+    (m.mnt / "jobs" / "gone").unlink()
+    (m.info / "gone" / "wait").read_bytes()
+    assert m.state("gone") == "cancelled"
+    m.put("next", "#!/bin/sh\necho yes\n")
+    assert m.result("next") == b"yes\n"
