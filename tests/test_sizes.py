@@ -65,3 +65,26 @@ def test_no_conditional_in_another():
 ])
 def test_a_conditional_in_another_is_found(text, lines):
     assert nested_conditionals(text) == lines
+
+
+COLUMNS = 120
+
+
+def wide(text):
+    """The numbers of the lines that are too wide, but for the tables that clang-format leaves alone."""
+    on, lines = True, []
+    for number, line in enumerate(text.splitlines(), 1):
+        on = "clang-format on" in line or on and "clang-format off" not in line
+        if on and len(line) > COLUMNS:
+            lines.append(number)
+    return lines
+
+
+def test_no_line_is_too_wide():
+    files = [p for folder in FOLDERS for p in (TOP / folder).rglob("*.[ch]")]
+    assert [(str(p.relative_to(TOP)), n) for p in files for n in wide(p.read_text())] == []
+
+
+def test_a_wide_line_is_found():
+    line = "x" * 121 + "\n"
+    assert wide("/* clang-format off */\n" + line + "/* clang-format on */\n" + line + line[1:]) == [4]

@@ -32,8 +32,8 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
 /* The same, of a body that lies in that memory, which is held until the socket has it: a large one is not copied. */
 int link_send_shared(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size,
                      struct shared_buffer *shared);
-/* Queues a small frame that brings the file of that memory along: the peer has its descriptor by the time that it has the
- * frame, and gets several in the order of their frames. A bare link's alone. 0 or -errno; -EAGAIN: so many are queued. */
+/* Queues a small frame that brings the file of that memory along: the peer has its descriptor by the time that it has
+ * the frame, and gets several in their order. A bare link's alone. 0 or -errno; -EAGAIN: so many are queued. */
 int link_send_file(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size,
                    struct shared_buffer *shared);
 /* Queues whole frames, encoded, that stay where they are until free_cb is called with them: when they are no longer

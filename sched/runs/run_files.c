@@ -1,8 +1,8 @@
 /* Files that travel with a job: those of needs= from its writer's directory to a fresh one wherever it runs, those of
- * gives= back. A run with such has up to three legs, each with its own work: here an empty one whose only purpose is that
- * its files are packed (needs), then the job itself, then here an empty one that the files which it gave are laid out for.
- * So whatever reads or writes files does so with the job's user, in a process of that user. A pack is a file without a
- * name in the state directory: killed here, the job runs again, and packs again. */
+ * gives= back. A run with such has up to three legs, each with its own work: here an empty one whose only purpose is
+ * that its files are packed (needs), then the job itself, then here an empty one that the files which it gave are laid
+ * out for. So whatever reads or writes files does so with the job's user, in a process of that user. A pack is a file
+ * without a name in the state directory: killed here, the job runs again, and packs again. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -58,8 +58,8 @@ struct follow_known {
 /* Whether it has ended, and with an exit status; else k is not set. */
 bool follow_ended(const char *mount, const char *name, struct follow_known *k);
 /* Copies what the job of that name prints to standard output and standard error until it has ended. mount is the
- * mountpoint. k: of one that has ended; else NULL. beat, where it is not NULL, is called every second. 0, -errno, or the number of the signal that came
- * meanwhile (SIGPIPE: nobody reads our output any more). */
+ * mountpoint. k: of one that has ended; else NULL. beat, where it is not NULL, is called every second. 0, -errno, or
+ * the number of the signal that came meanwhile (SIGPIPE: nobody reads our output any more). */
 int follow(const char *mount, const char *name, const struct follow_known *k, void (*beat)(void *arg), void *arg);
 /* Signals that would end us are kept for follow from here on, which returns them; a second one ends us at once. */
 void follow_signals(void);
@@ -73,8 +73,8 @@ void follow_end(const char *mount, const char *name);
 /* What became of a job whose file was just written. 0: it was taken. RUN_CANNOT after a line that says why it failed
  * before it ran. */
 int follow_taken(const char *mount, const char *name);
-/* Waits until an array has elements; before, it is one job that may wait. 0, the signal that came, or RUN_CANNOT after a
- * line: it never will. */
+/* Waits until an array has elements; before, it is one job that may wait. 0, the signal that came, or RUN_CANNOT after
+ * a line: it never will. */
 int follow_begun(const char *mount, const char *name);
 /* The exit status of a job that has ended, after a line on standard error where the command itself did not end. Waits
  * for its end where it has not. */

@@ -1,5 +1,5 @@
-/* A database that was changed while nothing was mounted: single bytes, whole pages, its length. It is opened, examined and
- * salvaged; what is shown of a job or a body, of the old one as of the new one, is what was written.
+/* A database that was changed while nothing was mounted: single bytes, whole pages, its length. It is opened, examined
+ * and salvaged; what is shown of a job or a body, of the old one as of the new one, is what was written.
  *
  * An input is a list of changes of six bytes each: where (4), what, with which byte. With libFuzzer (configure
  * --enable-fuzzing): tests/fuzz/fuzz_database DIRECTORY. Without it (make check) it has a main of its own: changes by a

@@ -421,7 +421,7 @@ static const struct {
     S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\12\0\0\0\14\0\0"), /* a lease */
     S("\1\10\11\0\7\1\7\0\1\45aaaaaaaabbbbbbbbccccccccddddddddargs\14\16\0\1\11\0\0\45aaaaaaaabbbbbbbbccccccccddddddddf"
       "unc"),
-    S("\1\10\11\0\7\1\10\0\1\110\1\1\0\0aaaaaaaabbbbbbbbccccccccddddddddeeeeeeeeffffffffgggggggghhhhhhhhargs" /* with a value */
+    S("\1\10\11\0\7\1\10\0\1\110\1\1\0\0aaaaaaaabbbbbbbbccccccccddddddddeeeeeeeeffffffffgggggggghhhhhhhhargs"
       "\14\16\0\1\11\0\0\46aaaaaaaabbbbbbbbccccccccddddddddvalue\14\16\0\1\11\0\0\40eeeeeeeeffffffffgggggggghhhhhhhh"),
     S("\1\10\31\0\3\1\2\0\0\5bytes\4\2\0\0\100a\1\3\0\0\0\14\0\0"),               /* a payload in pieces */
     S("\0\10\12\4\0\14\20\1\14\20\2\1\52\0\4\0\1\52\0\10\0\13\0\20\1\52\1\11\0"), /* payload files, KEPT, an end */

@@ -58,8 +58,8 @@ bool python_add_function(const uint8_t hash[32], const void *bytes, size_t size,
 bool python_find_value(const uint8_t hash[32]);
 bool python_add_value(const uint8_t hash[32], const void *bytes, size_t size, struct python_answer *a);
 void python_drop_values(void);
-/* format: JSON, PICKLE or HASH; bytes: behind the hash. values: the pickle may refer to values. map: that they lie in and
- * that this takes over, of map_size bytes; NULL: they are the caller's. */
+/* format: JSON, PICKLE or HASH; bytes: behind the hash. values: the pickle may refer to values. map: that they lie in
+ * and that this takes over, of map_size bytes; NULL: they are the caller's. */
 void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, void *map, size_t map_size,
                        struct python_answer *a);
 /* the answer to a pickled call that cannot be one */

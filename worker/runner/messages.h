@@ -48,7 +48,7 @@ enum message_kind {
     MESSAGE_REFUSED, /* no ref; a sentence: it is not taken in now; the session ends. The node tries again */
     MESSAGE_WELCOME, /* no ref; its name in nodes/ */
     MESSAGE_ACK,     /* low: what that call has printed was read */
-    /* low: the number of a call; u64 n, then CALL_* without a body: its body are the n bytes of the file that came along */
+    /* low: the number of a call; u64 n, then CALL_* without a body, which is the n bytes of the file that came along */
     MESSAGE_FILE,
     /* From a worker and from a node. LAST and PRINTED are a worker's, ABOUT, RECALLED and TROUBLE to KEPT a node's. */
     MESSAGE_ABOUT = 32, /* no ref; node_about_encode: the first frame, and again when something in it changes */
