@@ -42,8 +42,9 @@ def test_there_and_back(where, tmp_path):
     (tmp_path / "data" / "tool").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "data" / "tool").chmod(0o755)
     (tmp_path / "data" / "link").symlink_to("deep/b")
+    os.link(tmp_path / "data" / "deep" / "b", tmp_path / "data" / "second")
     (tmp_path / "other").write_text("stays")
-    text = 'cat a.csv; data/tool; ls; [ "$PWD" = "$PPFS_DIR" ]; readlink data/link; mkdir -p out/x; sha256sum < data/link > out/sum; echo 2 > out/x/y; echo no > out.txt'
+    text = 'cmp data/second data/deep/b; cat a.csv; data/tool; ls; [ "$PWD" = "$PPFS_DIR" ]; readlink data/link; mkdir -p out/x; sha256sum < data/link > out/sum; echo 2 > out/x/y; echo no > out.txt'
     write(m, "j", SCRIPT % (node, "a.csv,data/", "out", text), tmp_path)
     assert m.result("j").decode().split() == ["one", "ran", "a.csv", "data", "deep/b"]
     assert (tmp_path / "out/sum").read_text().split()[0] == hashlib.sha256((tmp_path / "data/deep/b").read_bytes()).hexdigest()
@@ -172,6 +173,9 @@ LIES = [
     pack(("out/a", tarfile.LNKTYPE, "keep")),
     pack(("out/a", tarfile.FIFOTYPE, "")),
     pack(("out/a", tarfile.CHRTYPE, "")),
+    pack(("out/door/a", FILE, "")),
+    pack(("out/door/d/a", FILE, "")),
+    pack(("out/door/d", tarfile.DIRTYPE, "")),
     pack(("out/a", FILE, ""))[:514],
     b"no pack at all" * 100,
     b"",
@@ -184,12 +188,16 @@ def test_a_node_puts_nothing_where_it_was_not_asked_to(new_mount, base, tmp_path
     node.about("liar", uid=1)
     node.hear(WELCOME)
     (tmp_path / "keep").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "door").symlink_to(base / "away")
+    (base / "away").mkdir()
     for i, lie in enumerate(LIES):
         write(m, "j%d" % i, "#!/bin/sh\n#ppfs: gives=out/*\ntrue\n", tmp_path)
         node.give(lie)
         wait_until(lambda name="j%d" % i: m.state(name) == "failed", "lie %d to be seen" % i)
         assert "gives=" in m.why("j%d" % i), (i, m.why("j%d" % i))
-        assert [p for p in tmp_path.rglob("*") if p.name not in ("keep", "out")] == []
+        assert [p for p in tmp_path.rglob("*") if p.name not in ("keep", "out", "door")] == []
+        assert list((base / "away").iterdir()) == []
     write(m, "good", "#!/bin/sh\n#ppfs: gives=out/*\ntrue\n", tmp_path)
     node.give(pack(("out/a", FILE, "")))
     m.result("good")

@@ -12,16 +12,17 @@ def inside(path, top):
     return path == top or path.startswith(top.rstrip("/") + "/")
 
 
+def leaves(path, top):
+    return f"{path} is, or lies behind, a link that leaves {top}"
+
+
 def add_file(archive, path):
     with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
-        member = archive.gettarinfo(arcname=path, fileobj=file)
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        is_now = os.fstat(file.fileno())
+        if not stat.S_ISREG(is_now.st_mode):
             raise Travel(f"{path} is no file, directory or link")
-        member.type, member.linkname = b"0", ""  # the second name of a file is another file there
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        if member.size != os.fstat(file.fileno()).st_size:
-            raise Travel(f"{path} changed while it was read")
+        member = archive.tarinfo(path)  # not gettarinfo, to which the second name of a file is a link
+        member.mode, member.size, member.mtime = is_now.st_mode & 0o777, is_now.st_size, is_now.st_mtime
         try:
             archive.addfile(member, file)
         except OSError as error:
@@ -61,7 +62,7 @@ def pack(out, names):
             seen.add(path)
             mode = os.lstat(path).st_mode
             if not inside(os.path.realpath(os.path.dirname(path)), top) or (stat.S_ISLNK(mode) and not inside(os.path.realpath(path), top)):
-                raise Travel(f"{path} is, or lies behind, a link that leaves {top}")
+                raise Travel(leaves(path, top))
             if stat.S_ISDIR(mode):
                 add_other(archive, path, b"5", mode=mode & 0o777)
                 left += sorted((os.path.normpath(os.path.join(path, name)) for name in os.listdir(path)), reverse=True)
@@ -113,14 +114,17 @@ def umask():
 
 
 def unpack(source, names):
-    """Takes all out of a tar file; names: what these name (with commas between), and no links."""
+    """Takes all out of a tar file, nothing through a link that leaves the directory; names: what these name (with commas
+    between), and no links."""
     import tarfile
-    names, modes = names.split(",") if names else None, []
+    top, names, modes = os.path.realpath("."), names.split(",") if names else None, []
     with tarfile.open(fileobj=source, mode="r|") as archive:
         for member in archive:
             parts = member.name.split("/")
             if any(part in ("", ".", "..") for part in parts) or (names and not fits(parts, names)):
                 raise Travel(f"{member.name} was not asked for")
+            if not inside(os.path.realpath(member.name if member.type == b"5" else os.path.dirname(member.name)), top):
+                raise Travel(leaves(member.name, top))
             if os.path.dirname(member.name):
                 os.makedirs(os.path.dirname(member.name), exist_ok=True)
             if member.type == b"5":
