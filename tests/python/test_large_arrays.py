@@ -1,6 +1,7 @@
 """Large arrays of calls: the executor sends them without a copy, and a worker of this machine maps them."""
 import os
 import pickle
+import queue
 
 import pytest
 
@@ -71,6 +72,19 @@ def test_each_call_has_the_arrays_of_its_submit_and_its_own(ex, size):
         futures.append(ex.submit(spoil, data, some=other))
         data[0] = other[0, 0] = 1000
     assert [f.result() for f in futures] == [[i, -i] for i in range(8)]
+
+
+def test_a_callback_may_change_the_array_at_once(ex):
+    """It runs in the thread that brings the answers, which cannot wait until a large array is written."""
+    futures = queue.Queue()
+
+    def go_on(_):
+        data = numpy.ones(40 * LARGE // 8)
+        futures.put(ex.submit(lambda array: (array.min(), array.max()), data))
+        data[:] = 7
+    for _ in range(3):
+        ex.submit(abs, -1).add_done_callback(go_on)
+        assert futures.get().result() == (1, 1)
 
 
 def test_chunks_and_parts(ex):

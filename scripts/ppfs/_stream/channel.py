@@ -90,11 +90,20 @@ class Channel(Connection):
 
     def send_large(self, future: Future[Any], pieces: Pieces) -> None:
         """send() of pieces whose memory is somebody else's: it returns when they are written, and has copied what stays
-        here for the limit."""
-        if self.limit is not None:
+        here, for the limit, and from a callback, which must not wait."""
+        if self.limit is not None or threading.current_thread() is self.thread:
             self.send(future, [b"".join(pieces)])
             return
         written = Event()
+        try:
+            self._lend(future, pieces, written)
+            written.wait()
+        except BaseException:
+            if future._id in self.pending:
+                self.forget(future)  # nobody has it, and the memory may change before it is written
+            raise
+
+    def _lend(self, future: Future[Any], pieces: Pieces, written: Event) -> None:
         try:
             with self.lock:
                 if self._send_queue is None or self.closing or self.broken is not None:
@@ -116,8 +125,6 @@ class Channel(Connection):
                     self._bell.ring()
         except OSError:
             pass  # as in send()
-        if threading.current_thread() is not self.thread:
-            written.wait()
 
     def _give_back(self, written: Optional[int] = None) -> None:
         """So many bytes are written (None: no more will be): whoever waits for his part need not any more. With the lock
@@ -269,6 +276,7 @@ class Channel(Connection):
                 return False
             batch = send_queue.batch()
             self._writing = bool(batch)
+            self._give_back(send_queue.written)  # send() may have written it
         if not batch:
             self._out_bell.wait()
             return True
