@@ -50,6 +50,10 @@ ssize_t worker_receive(int link, void *to, size_t room, int flags) {
         return -1;
     }
     ssize_t n = recvmsg(link, &msg, flags | MSG_CMSG_CLOEXEC);
+    if (n > 0 && (msg.msg_flags & MSG_CTRUNC)) { /* the map of a call is missing, and another would be taken for it */
+        errno = EPROTO;
+        return -1;
+    }
     if (n <= 0 || !msg.msg_controllen)
         return n;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
