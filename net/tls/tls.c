@@ -23,10 +23,10 @@
 #include <unistd.h>
 
 enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
-enum { RECVS = 4 }; /* before a read ends: OpenSSL goes on as long as a peer renews its key, and does nothing else */
 #ifndef KEY_RECORDS
 #define KEY_RECORDS (1 << 24) /* written under one key: AES-GCM is good for 2^24.5 (RFC 8446, 5.5) */
 #endif
+enum { RENEWALS = 32 }; /* of its key that a peer may make beside those which its records need */
 enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
 
 static const unsigned char cipher_suite[2] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
@@ -47,7 +47,8 @@ struct tls_conn {
     bool eof;               /* the socket has ended */
     bool greeted, outdated; /* outdated: the peer named the old key of all nodes */
     uint32_t records;       /* written since it has its key */
-    unsigned recvs;         /* since a read ended for them */
+    uint64_t reads;         /* with bytes of the peer, at least one for each of its records */
+    unsigned renewals;      /* and other messages of OpenSSL's after the handshake */
     uint8_t *wire;          /* records that are to be sent: from wire_at to wire_end */
     size_t wire_at, wire_end, wire_cap;
     const struct tls_keys *keys; /* until the handshake is over */
@@ -134,11 +135,6 @@ static int bio_read(BIO *b, char *to, int room) {
     struct tls_conn *c = BIO_get_data(b);
     ssize_t n;
 
-    if (c->recvs++ == RECVS) { /* the socket says again that it has something */
-        c->recvs = 0;
-        errno = EAGAIN;
-        return bio_result(b, c, -1, BIO_FLAGS_READ);
-    }
     do
         n = recv(c->fd, to, (size_t)room, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
@@ -299,6 +295,16 @@ const struct tls_keys *tls_keys(const struct tls *t) {
     return &t->keys;
 }
 
+/* A renewal costs as much as many records, and OpenSSL goes on within one read as long as nothing else comes. */
+static void count_renewals(int sent, int version, int type, const void *bytes, size_t size, SSL *ssl, void *arg) {
+    struct tls_conn *c = arg;
+
+    if (sent || !c->greeted || type != SSL3_RT_HANDSHAKE || ++c->renewals <= RENEWALS + c->reads / KEY_RECORDS)
+        return;
+    c->err = EBADMSG;
+    SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* ends the read */
+}
+
 /* --- connections ------------------------------------------------------------------------------------------------- */
 int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
     struct tls_conn *c = calloc(1, sizeof(*c));
@@ -318,6 +324,8 @@ int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
     }
     SSL_set_bio(c->ssl, b, b);
     SSL_set_app_data(c->ssl, c);
+    SSL_set_msg_callback(c->ssl, count_renewals);
+    SSL_set_msg_callback_arg(c->ssl, c);
     if (t->side == TLS_NODE)
         SSL_set_connect_state(c->ssl);
     else
@@ -389,7 +397,7 @@ static int transfer_error(struct tls_conn *c, int result) {
     switch (SSL_get_error(c->ssl, result)) {
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_WANT_WRITE: return -EAGAIN;
-    case SSL_ERROR_ZERO_RETURN: return 0;
+    case SSL_ERROR_ZERO_RETURN: return -c->err;
     case SSL_ERROR_SYSCALL: return c->err ? -c->err : -EPIPE;
     default: return c->err ? -c->err : -EBADMSG;
     }
@@ -420,6 +428,7 @@ ssize_t tls_read(struct tls_conn *c, void *to, size_t room) {
 
     ERR_clear_error();
     int got = SSL_read_ex(c->ssl, to, room, &n);
+    c->reads += got;
     return got ? (ssize_t)n : transfer_error(c, got);
 }
 
