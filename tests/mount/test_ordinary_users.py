@@ -6,7 +6,7 @@ import subprocess
 import uuid
 
 import pytest
-from ppfsmount import PPFS, TOP, need_programs
+from ppfsmount import PPFS, TOP, need_programs, wait_until
 from processes import kill
 
 
@@ -43,8 +43,7 @@ def as_user(m, user, command):
                           capture_output=True, text=True, env=m.client_env(), timeout=50)
 
 
-def test_ordinary_user_mounts(new_mount, user):
-    m = new_mount()
+def mount_as(m, user):
     for d in (m.base, m.mnt, m.work):
         os.chown(d, user.pw_uid, user.pw_gid)
     p = as_user(m, user, "test -x %s" % PPFS)
@@ -53,6 +52,39 @@ def test_ordinary_user_mounts(new_mount, user):
     p = m.run(preexec_fn=become(user))
     assert (p.returncode, p.stderr) == (0, "")
     m.started()
+
+
+LEAVES = """#!/usr/bin/python3
+import os
+for n in range(450):
+    os.makedirs("closed/a", 0o700, exist_ok=True)
+    open("closed/f", "w").close()
+    os.chmod("closed", 0o500 if n % 2 else 0)
+    os.mkdir("d")
+    os.chdir("d")
+print("made")
+"""
+
+
+def test_deep_and_closed_trees_that_jobs_leave_are_removed(new_mount, user):
+    m = new_mount()
+    tmp = m.base / "tmp"
+    tmp.mkdir(mode=0o777)
+    os.chown(tmp, user.pw_uid, user.pw_gid)
+    m.env["TMPDIR"] = str(tmp)
+    mount_as(m, user)
+    try:
+        p = as_user(m, user, "cd $M/jobs && cat >x <<'E' && cat $M/results/x\n%sE\n" % LEAVES)
+        assert (p.stdout, p.stderr) == ("made\n", "")
+        wait_until(lambda: not list(tmp.glob("*/*/[cd]*")), "what it left to go")
+    finally:
+        m.unmount()
+    assert not os.listdir(tmp)
+
+
+def test_ordinary_user_mounts(new_mount, user):
+    m = new_mount()
+    mount_as(m, user)
     try:
         p = as_user(m, user, 'echo "id -un; pwd" > a && { echo "#!/bin/sh"; cat a; } > $M/jobs/x && cat $M/results/x'
                     ' && ls -ld $M/jobs | cut -d" " -f3')

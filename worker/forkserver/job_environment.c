@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "net/io.h"
+#include "worker/forkserver/removal.h"
 #include "worker/forkserver/sandbox.h"
 
 enum { ROOT_MAX = PATH_MAX - 64, ROOT_CHANCE = 6 /* characters that mkdtemp chose */ };
@@ -115,28 +116,16 @@ int environment_file(void) {
     return fd >= 0 ? fd : memfd_create("ppfs-files", MFD_CLOEXEC);
 }
 
-enum { REMOVE_DEPTH = 200 }; /* one descriptor each; a tree deeper than this is left where it is */
+/* Where removal_tree may put what lies deep. */
+static const char *spare(void) {
+    static char prefix[PATH_MAX];
 
-static void remove_tree(int parent, const char *name, int depth);
-
-static void empty_tree(int parent, const char *name, int depth) {
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-
-    for (struct dirent *e; dir && (e = readdir(dir));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            remove_tree(fd, e->d_name, depth + 1);
-    if (dir)
-        closedir(dir);
-    else if (fd >= 0)
-        close(fd);
+    snprintf(prefix, sizeof(prefix), "%s/%" PRIu64 "-deep-", me.root, me.serial);
+    return prefix;
 }
 
-static void remove_tree(int parent, const char *name, int depth) {
-    if (unlinkat(parent, name, 0) == 0 || unlinkat(parent, name, AT_REMOVEDIR) == 0 || depth > REMOVE_DEPTH)
-        return; /* most working directories are empty */
-    empty_tree(parent, name, depth);
-    unlinkat(parent, name, AT_REMOVEDIR);
+static void remove_tree(int parent, const char *name) {
+    removal_tree(parent, name, spare());
 }
 
 void environment_root(const char *root) {
@@ -147,9 +136,9 @@ void environment_clear_root(bool itself) {
     if (ensure_root())
         return;
     if (itself)
-        remove_tree(AT_FDCWD, me.root, 0);
+        remove_tree(AT_FDCWD, me.root);
     else /* the root itself stays, because the pool has it locked */
-        empty_tree(AT_FDCWD, me.root, 0);
+        removal_inside(me.root, spare());
 }
 
 /* Removes, or only finds, what is named after a worker. Returns whether there was something. */
@@ -164,7 +153,7 @@ static bool find_left(uint64_t serial, bool and_remove) {
             continue;
         found = true;
         if (and_remove)
-            remove_tree(dirfd(dir), e->d_name, 0);
+            remove_tree(dirfd(dir), e->d_name);
     }
     if (dir)
         closedir(dir);
@@ -193,7 +182,7 @@ void environment_sweep(void) {
             continue;
         int fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0)
-            remove_tree(dirfd(dir), e->d_name, 0);
+            remove_tree(dirfd(dir), e->d_name);
         if (fd >= 0)
             close(fd);
     }
@@ -372,7 +361,7 @@ fail:
 
 void environment_drop_script(struct job_environment *p) {
     if (p->tool[0])
-        remove_tree(AT_FDCWD, p->tool, 0);
+        remove_tree(AT_FDCWD, p->tool);
     else if (p->script)
         unlink(p->script);
     p->tool[0] = 0;
@@ -384,7 +373,7 @@ void environment_close(struct job_environment *p) {
     int saved = errno;
 
     if (p->cwd_is_ours)
-        remove_tree(AT_FDCWD, p->cwd, 0);
+        remove_tree(AT_FDCWD, p->cwd);
     environment_drop_script(p);
     p->cwd_is_ours = false;
     login_close(&p->user);
@@ -435,7 +424,7 @@ int environment_script(struct job_environment *p, const char *name, int fd, cons
         goto out;
     file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
     if (file < 0 && errno == EEXIST) { /* left by a job of the same user, the only one who can write here */
-        remove_tree(dir, base, 0);
+        remove_tree(dir, base);
         file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
     }
     if (file < 0 ||
