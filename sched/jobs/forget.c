@@ -15,9 +15,9 @@ static bool is_needed(struct sched *s, const struct job_row *r) {
            (r->array && store_dep_any(s->store, r->array));
 }
 
-/* A group that is empty now goes too, and those above it, where --keep is over for them: nothing in it, not even
- * .options, says that it is to be used again, and it tells of no failure. */
-static int forget_empty(struct sched *s, uint64_t group) {
+/* A group that is empty now goes too, and those above it, where --keep is over for them and they are this user's:
+ * nothing in it, not even .options, says that it is to be used again, and it tells of no failure. */
+static int forget_empty(struct sched *s, uint64_t group, uid_t uid) {
     struct group g;
     struct tally t;
     int rc = 0;
@@ -25,7 +25,7 @@ static int forget_empty(struct sched *s, uint64_t group) {
         rc = store_group_get(s->store, group, &g);
         if (rc == 0)
             rc = sched_tally(s, group, &t);
-        if (rc < 0 || g.created + s->c.keep_us > clock_wall_us() || t.active || t.failed || t.cancelled)
+        if (rc < 0 || g.uid != uid || g.created + s->c.keep_us > clock_wall_us() || t.active || t.failed || t.cancelled)
             break;
         rc = sched_rmgroup(s, group, SHELF_GONE);
     }
@@ -42,7 +42,7 @@ static int forget_one(struct sched *s, uint64_t job, bool with_group) {
     if (ended && is_needed(s, &r))
         return 1;
     rc = ended ? sched_forget(s, job, false) : 0;
-    return rc == 0 && ended && with_group ? forget_empty(s, r.job.group) : rc;
+    return rc == 0 && ended && with_group ? forget_empty(s, r.job.group, r.job.uid) : rc;
 }
 
 /* What is due of one kind. 0: nothing more; *due is when the next is, where that is earlier. 1 or -errno */

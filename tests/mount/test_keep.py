@@ -159,6 +159,24 @@ def test_empty_groups_go_with_their_last_job(new_mount):
     assert m.result("gone/y") == b"x\n"
 
 
+def test_nobody_removes_the_group_of_another(shared, alice, mallory):
+    m = shared
+    m.unmount()
+    m.options = (*m.options, "--keep", "500ms")
+    m.start()
+    alice.sh("mkdir -m 777 $M/jobs/hers $M/jobs/other", M=m.mnt)
+    write = "echo 'print(1)' >$M/jobs/%s/j; cat $M/results/%s/j"
+    mallory.sh("mkdir $M/jobs/hers/his; " + write % (("hers/his",) * 2), M=m.mnt)
+    alice.sh(write % (("other",) * 2), M=m.mnt)
+    forgotten(m, "other")
+    wait_until(lambda: not (m.info / "hers/his").exists(), "his own to go")
+    assert (m.jobs / "hers").stat().st_uid == alice.uid
+    m.put("hers/root", JOB)
+    m.wait("hers/root")
+    wait_until(lambda: not (m.info / "hers/root").exists(), "that to go")
+    assert there(m) == {"hers"}
+
+
 @pytest.mark.parametrize("option", [("--keep-results", "1"), ("--keep", "1ms")])
 def test_a_group_with_a_failure_is_no_success(new_mount, option):
     """Whether all of it succeeded is asked after it was forgotten, too; who gave it a keep= has asked for that."""
