@@ -56,23 +56,28 @@ def mount_as(m, user):
 
 LEAVES = """#!/usr/bin/python3
 import os
-for n in range(450):
-    os.makedirs("closed/a", 0o700, exist_ok=True)
-    open("closed/f", "w").close()
-    os.chmod("closed", 0o500 if n % 2 else 0)
+for n in range(260):
+    if n % 50 < 2:
+        os.makedirs("closed/a", 0o700)
+        open("closed/f", "w").close()
+        os.chmod("closed", 0o500 if n % 2 else 0)
     os.mkdir("d")
     os.chdir("d")
 print("made")
 """
 
 
-def test_deep_and_closed_trees_that_jobs_leave_are_removed(new_mount, user):
-    m = new_mount()
+@pytest.mark.parametrize("whose", ["his own", "root's"])
+def test_deep_and_closed_trees_that_jobs_leave_are_removed(new_mount, user, whose):
+    m = new_mount(options=["-o", "allow_other"] if whose == "root's" else [])
     tmp = m.base / "tmp"
-    tmp.mkdir(mode=0o777)
-    os.chown(tmp, user.pw_uid, user.pw_gid)
+    tmp.mkdir(mode=0o755)
     m.env["TMPDIR"] = str(tmp)
-    mount_as(m, user)
+    if whose == "root's":
+        m.start()
+    else:
+        os.chown(tmp, user.pw_uid, user.pw_gid)
+        mount_as(m, user)
     try:
         p = as_user(m, user, "cd $M/jobs && cat >x <<'E' && cat $M/results/x\n%sE\n" % LEAVES)
         assert (p.stdout, p.stderr) == ("made\n", "")
