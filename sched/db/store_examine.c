@@ -16,6 +16,7 @@
 #include "sched/db/store_int.h"
 
 #define FOUND_MAX 1000 /* lines, after which it gives up */
+#define LOCKED_MS 5000 /* wait for another program that has the database locked, as SQLite does while it closes it */
 
 struct examination {
     sqlite3 *db;
@@ -231,6 +232,7 @@ int store_examine_open(const char *dir, sqlite3 **db, int *lock) {
     if (access(path, R_OK) < 0)
         return -errno;
     int rc = sqlite3_open_v2(path, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, NULL);
+    sqlite3_busy_timeout(*db, LOCKED_MS);
     if (rc == SQLITE_OK) /* one that stands in a table's place may have rows without end */
         rc = sqlite3_db_config(*db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     return rc == SQLITE_OK ? 0 : -EIO;

@@ -44,14 +44,19 @@ static bool somebody_waits(struct sched *s) {
 
 /* The ready queue's next job behind after (which may be its head), or its first. */
 static void next_in(struct user *u, struct ready_queue *l, const struct job_row *after) {
-    int rc = store_ready_head(u->s->store, u->uid, l->place, after, &l->head);
-    uint64_t last = 0; /* should it stay in the queue, which may be damaged as well */
+    const struct job_row *behind = after;
+    struct job_row damaged;
+    int rc = store_ready_head(u->s->store, u->uid, l->place, behind, &l->head);
     for (int i = 0; rc == 0 && l->head.job.damaged; i++) {
-        bool again = i == DAMAGED_MAX || l->head.job.id == last;
-        last = l->head.job.id;
-        rc = again ? -EAGAIN : sched_fail(u->s, &l->head, EIO, "its row in the database is damaged", 0);
+        damaged = l->head;
+        if (damaged.job.state == JOB_FAILED) { /* it stays in the queue if only the row lost that it was queued */
+            behind = &damaged;
+        } else {
+            damaged.job.state = JOB_QUEUED;
+            rc = sched_fail(u->s, &damaged, EIO, "its row in the database is damaged", 0);
+        }
         if (rc == 0)
-            rc = store_ready_head(u->s->store, u->uid, l->place, after, &l->head);
+            rc = i == DAMAGED_MAX ? -EAGAIN : store_ready_head(u->s->store, u->uid, l->place, behind, &l->head);
     }
     l->over = rc < 0;
     if (rc == -ENOENT && !after && !*l->place)

@@ -53,9 +53,11 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
     bool part = r->stream || (r->array && to == JOB_DRAFT && !j->draft); /* an array that begins */
     enum job_shelf shelf = part ? SHELF_PART : job_shelf_of(to);
     enum job_state from = j->state;
-    assert(states_may(&job_states, j->state, to)); /* what is on the disk is never what it must not be */
+    /* what is on the disk is never what it must not be, but where it was damaged */
+    assert(j->damaged || states_may(&job_states, j->state, to));
     int rc = keep_left(s, r);
-    states_changed(&job_states, j->id, j->name, j->state, to);
+    if (!j->damaged)
+        states_changed(&job_states, j->id, j->name, j->state, to);
     count(&delta, j, (uint64_t)-1);
     if (shelf != j->shelf)
         also_save |= SAVE_SHELF;

@@ -64,7 +64,10 @@ def flip(m, table, rng, job):
 
 
 def ids_of(m):
-    return {name: i for i, name in sqlite3.connect(database_of(m.statedir)).execute("SELECT id, name FROM jobs")}
+    with sqlite3.connect(database_of(m.statedir)) as db:
+        ids = {name: i for i, name in db.execute("SELECT id, name FROM jobs")}
+    db.close()
+    return ids
 
 
 @pytest.fixture
