@@ -51,6 +51,11 @@ def test_there_and_back(where, tmp_path):
     assert (tmp_path / "out/x/y").read_text() == "2\n"
     assert not (tmp_path / "out.txt").exists()
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["sum", "x"]
+    os.utime(tmp_path / "a.csv", (10**9, 10**9))
+    long = "\u20ac" * 84  # 252 bytes
+    write(m, "all", SCRIPT % (node, ".", "new," + long, "cat a.csv other; stat -c %Y a.csv; cat out/sum > new; cp new " + long), tmp_path)
+    assert m.result("all") == b"one\nstays1000000000\n"
+    assert (tmp_path / long).read_bytes() == (tmp_path / "new").read_bytes() == (tmp_path / "out" / "sum").read_bytes()
 
 
 def test_every_kind(where, tmp_path):
@@ -198,9 +203,11 @@ def test_a_node_puts_nothing_where_it_was_not_asked_to(new_mount, base, tmp_path
         assert "gives=" in m.why("j%d" % i), (i, m.why("j%d" % i))
         assert [p for p in tmp_path.rglob("*") if p.name not in ("keep", "out", "door")] == []
         assert list((base / "away").iterdir()) == []
+    (tmp_path / "out" / "near").symlink_to("../in")
     write(m, "good", "#!/bin/sh\n#ppfs: gives=out/*\ntrue\n", tmp_path)
-    node.give(pack(("out/a", FILE, "")))
+    node.give(pack(("out/a", FILE, ""), ("out/near/x/b", FILE, "")))
     m.result("good")
+    assert (tmp_path / "in/x/b").read_text() == "evil"
     assert (tmp_path / "out/a").read_text() == "evil"
     assert (tmp_path / "out/a").stat().st_mode & 0o7022 == 0
 

@@ -16,6 +16,25 @@ def leaves(path, top):
     return f"{path} is, or lies behind, a link that leaves {top}"
 
 
+def open_below(path, top):
+    """A descriptor of this directory below top, made where it is not there; no link leads out, also none put there now."""
+    real = os.path.realpath(path)
+    if not inside(real, top):
+        raise Travel(leaves(path, top))
+    at = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    for part in os.path.relpath(real, top).split("/"):
+        above = at
+        try:
+            try:
+                os.mkdir(part, dir_fd=above)
+            except FileExistsError:
+                pass
+            at = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        finally:
+            os.close(above)
+    return at
+
+
 def add_file(archive, path):
     with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
         is_now = os.fstat(file.fileno())
@@ -64,7 +83,8 @@ def pack(out, names):
             if not inside(os.path.realpath(os.path.dirname(path)), top) or (stat.S_ISLNK(mode) and not inside(os.path.realpath(path), top)):
                 raise Travel(leaves(path, top))
             if stat.S_ISDIR(mode):
-                add_other(archive, path, b"5", mode=mode & 0o777)
+                if path != ".":
+                    add_other(archive, path, b"5", mode=mode & 0o777)
                 left += sorted((os.path.normpath(os.path.join(path, name)) for name in os.listdir(path)), reverse=True)
             elif stat.S_ISLNK(mode):
                 target = os.readlink(path)
@@ -75,6 +95,7 @@ def pack(out, names):
                 add_file(archive, path)
             else:
                 raise Travel(f"{path} is no file, directory or link")
+            archive.members.clear()  # which it would keep all, for nobody
 
 
 def fits(parts, names):
@@ -89,22 +110,28 @@ def fits(parts, names):
     return False
 
 
-def take_file(archive, member, path):
+def take_file(archive, member, top):
     """Writes it beside its place, then gives it its name: nobody finds half of it, also where this is killed."""
     import shutil
-    draft = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.ppfs-{os.getpid()}")
+    name, draft = os.path.basename(member.name), f".{os.urandom(8).hex()}.ppfs"
+    at = open_below(os.path.dirname(member.name), top)
     try:
-        with open(draft, "xb") as file:
+        with open(draft, "xb", opener=lambda p, flags: os.open(p, flags, 0o600, dir_fd=at)) as file:
             shutil.copyfileobj(archive.extractfile(member), file, 1 << 20)
             if file.tell() != member.size:
-                raise Travel(f"{path} is not whole")
+                raise Travel(f"{member.name} is not whole")
+            file.flush()  # afterwards it would have another time
             os.fchmod(file.fileno(), member.mode & 0o777 & ~umask())
             os.utime(file.fileno(), (member.mtime, member.mtime))
-        os.replace(draft, path)
+        os.replace(draft, name, src_dir_fd=at, dst_dir_fd=at)
     except BaseException:
-        if os.path.lexists(draft):
-            os.unlink(draft)
+        try:
+            os.unlink(draft, dir_fd=at)
+        except FileNotFoundError:
+            pass
         raise
+    finally:
+        os.close(at)
 
 
 def umask():
@@ -123,19 +150,17 @@ def unpack(source, names):
             parts = member.name.split("/")
             if any(part in ("", ".", "..") for part in parts) or (names and not fits(parts, names)):
                 raise Travel(f"{member.name} was not asked for")
-            if not inside(os.path.realpath(member.name if member.type == b"5" else os.path.dirname(member.name)), top):
-                raise Travel(leaves(member.name, top))
-            if os.path.dirname(member.name):
-                os.makedirs(os.path.dirname(member.name), exist_ok=True)
             if member.type == b"5":
-                os.makedirs(member.name, exist_ok=True)
+                os.close(open_below(member.name, top))
                 modes.append((member.name, member.mode & 0o777))
             elif member.type == b"2" and not names:
+                os.close(open_below(os.path.dirname(member.name), top))
                 os.symlink(member.linkname, member.name)
             elif member.type == b"0" and not member.issparse():
-                take_file(archive, member, member.name)
+                take_file(archive, member, top)
             else:
                 raise Travel(f"{member.name} is no file or directory")
+            archive.members.clear()
     for path, mode in reversed(modes if not names else []):  # last, for they may be closed to their owner
         os.chmod(path, mode & ~umask() | 0o700)
 
@@ -149,7 +174,8 @@ def travel(out, fd, names):
     except Travel as error:
         return sentence(str(error))
     except OSError as error:
-        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        where = error.filename2 or error.filename
+        where = f"{where}: " if isinstance(where, str) else ""
         return sentence(where + (error.strerror or str(error)))
     except Exception as error:
         return sentence(summary(error))
