@@ -53,7 +53,8 @@ static void on_progress(void *arg) {
     bool over = file_writer_idle(*pack);
     if (file_writer_error(*pack) && !r->error)
         r->error = -file_writer_error(*pack);
-    if (r->held && r->pieces - file_writer_kept(*pack) < PIECES_LOW && r->at->runner.ops) {
+    bool drained = r->error || r->pieces - file_writer_kept(*pack) < PIECES_LOW; /* no more is kept after an error */
+    if (r->held && drained && r->at->runner.ops) {
         r->held = false;
         runner_hold(r->at->runner, r->id, false);
     }
