@@ -21,21 +21,24 @@ enum {
     FAILED = NSIG,    /* beside what follow returns */
     MANY = 32,        /* from so many items on, one that runs is shown after PAUSE_MS: others end meanwhile */
     PAUSE_MS = 20,
+    PROGRESS_LINE = 512,
 };
 
 static bool path_of(char path[PATH_MAX], const char *mount, const char *folder, const char *name) {
     return (size_t)snprintf(path, PATH_MAX, "%s/%s/%s", mount, folder, name) < PATH_MAX;
 }
 
-static int show_progress(const char *mount, const char *name) {
-    char path[PATH_MAX], line[512] = "";
+/* shown: the line before; a log gets each once, a terminal again, for what the jobs print stands over it */
+static int show_progress(const char *mount, const char *name, char shown[PROGRESS_LINE]) {
+    char path[PATH_MAX], line[PROGRESS_LINE] = "";
     FILE *f = path_of(path, mount, "info", name) && strlen(path) + 11 < sizeof path
                   ? fopen(strcat(path, "/.progress"), "re")
                   : NULL;
     if (!f)
         return -1;
-    if (fgets(line, sizeof line, f))
+    if (fgets(line, sizeof line, f) && (strcmp(line, shown) != 0 || isatty(STDERR_FILENO)))
         fprintf(stderr, isatty(STDERR_FILENO) ? "\r\033[K%.*s" : "%.*s\n", (int)strcspn(line, "\n"), line);
+    strcpy(shown, line);
     fclose(f);
     return 0;
 }
@@ -43,12 +46,13 @@ static int show_progress(const char *mount, const char *name) {
 struct beat {
     const char *mount, *name;
     time_t last;
+    char shown[PROGRESS_LINE];
 };
 
 static void on_beat(void *arg) {
     struct beat *b = arg;
     b->last = time(NULL);
-    show_progress(b->mount, b->name);
+    show_progress(b->mount, b->name, b->shown);
 }
 
 /* All that is below a directory, a name relative to it each. Returns how many act refused, or -errno. */
@@ -185,7 +189,7 @@ static int show_one(const char *mount, const char *name, bool many, struct beat 
 }
 
 int group_run(const char *mount, const struct run_args *a) {
-    struct beat beat = {mount, a->name, time(NULL)};
+    struct beat beat = {mount, a->name, time(NULL), ""};
     char name[PATH_MAX], path[PATH_MAX];
     size_t count = 0;
     while (a->items && a->items[count])
@@ -220,7 +224,7 @@ int group_run(const char *mount, const struct run_args *a) {
     }
     if (rc > 0)
         cancel(mount, a->name, rc);
-    if (a->progress && show_progress(mount, a->name) == 0 && isatty(STDERR_FILENO))
+    if (a->progress && show_progress(mount, a->name, beat.shown) == 0 && isatty(STDERR_FILENO))
         fputc('\n', stderr);
     if (rc == -ENOENT && path_of(path, mount, "jobs", a->name) && access(path, F_OK) == 0)
         return run_cannot("%s was forgotten, by rm, keep= or --keep-results, before it was shown (all goes on)", name);

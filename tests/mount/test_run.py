@@ -440,6 +440,12 @@ def test_a_group_inside_another_with_options_and_progress(m):
     assert os.listdir(m.jobs) == ["out"] and sorted(os.listdir(m.results / "out/in")) == ["1", "2"]
 
 
+def test_a_log_has_each_progress_once(m):
+    p = run(m, "-g", "G", "--progress", "sleep", ":::", "2.5")
+    told = p.stderr.decode().splitlines()
+    assert p.returncode == 0 and len(told) == len(set(told)) > 1 and told[-1].startswith("done 1 failed 0")
+
+
 def test_detached_group_cancelled(m):
     says(run(m, "-d", "-g", "G", "sleep", ":::", "600", "601", "602", "603"), 0, b"G\n")
     says(run(m, "--cancel", "G"), 0)
