@@ -151,6 +151,10 @@ class _NotStarted(DependencyFailed):
         return DependencyFailed, self.args
 
 
+_NotStarted.__name__ = _NotStarted.__qualname__ = DependencyFailed.__name__  # what a traceback calls it
+_NotStarted.__module__ = DependencyFailed.__module__
+
+
 def _words(future: Future[Any]) -> str:
     return "call %d of %s" % (future.id, future._connection.name)
 

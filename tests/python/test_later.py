@@ -4,6 +4,7 @@ import operator
 import os
 import pickle
 import threading
+import traceback
 
 import pytest
 from called import fail, until
@@ -112,6 +113,7 @@ def test_failures_say_so(ex):
                            "theirs, call 1 of %s failed: ValueError: no such luck$" % ex.name):
             future.result()
         assert future.exception().__cause__ is bad.exception()
+        assert "\nppfs.errors.DependencyFailed: the call" in "".join(traceback.format_exception(None, future.exception(), None))
 
 
 def test_a_long_chain_fails(ex, tmp_path):
