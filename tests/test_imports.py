@@ -12,7 +12,7 @@ ROOMS = {  # of each package from the top down: a module imports from its own ro
              ("ppfs._stream",),
              ("ppfs._pickle",),
              ("ppfs.errors", "ppfs.mount", "ppfs.options", "ppfs.trust", "ppfs.world")],
-    "ppfs_slurm": [("ppfs_slurm.auto",), ("ppfs_slurm.lend",), ("ppfs_slurm.cluster",), ("ppfs_slurm.mounted",),
+    "ppfs_slurm": [("ppfs_slurm.main",), ("ppfs_slurm.auto",), ("ppfs_slurm.lend", "ppfs_slurm.drivers"), ("ppfs_slurm.cluster",), ("ppfs_slurm.mounted",),
                    ("ppfs_slurm.arguments",), ("ppfs_slurm.words",), ("ppfs_slurm",)],
 }
 

@@ -85,6 +85,10 @@ _ppfs() {
         compopt -o nospace 2>/dev/null
         return
         ;;
+    ppfs-batch:--system)
+        COMPREPLY=($(compgen -W $'pbs\nsge\nhtcondor' -- "$cur"))
+        return
+        ;;
     *:--sync)
         COMPREPLY=($(compgen -W $'full\nnormal' -- "$cur"))
         return
@@ -121,4 +125,4 @@ _ppfs() {
     fi
 }
 
-complete -o filenames -F _ppfs ppfs ppfs-node ppfs-run ppfs-top ppfs-dashboard ppfs-python ppfs-slurm ppfs-ssh
+complete -o filenames -F _ppfs ppfs ppfs-node ppfs-run ppfs-top ppfs-dashboard ppfs-python ppfs-slurm ppfs-batch ppfs-ssh

@@ -3,7 +3,7 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import Callable, List, NoReturn, Optional, Sequence
+from typing import Callable, List, NoReturn, Optional, Sequence, TypeVar
 
 from ppfs.errors import NoMount
 from ppfs.mount import find
@@ -18,6 +18,8 @@ class Options(argparse.Namespace):
     """The command line, read. Each command has those that its --help shows; times are seconds."""
 
     version: bool
+    batch: str  # pbs, sge, htcondor; where Slurm is not the system
+    pe: str
     command: str  # start, auto, stop, status; '' with --version alone
     mount: Path
     sbatch: List[str]  # words for sbatch
@@ -79,25 +81,34 @@ def number(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def read_arguments(words: Sequence[str]) -> Options:
-    """The options; those after -- are for sbatch. Trouble: they are not understood."""
+Asked = TypeVar("Asked", bound=Options)
+
+
+def read_arguments(words: Sequence[str], a: Asked, systems: Sequence[str] = ()) -> Asked:
+    """Reads the options into a; those after -- are for sbatch. systems: the words for --system, none where it is Slurm. Trouble: they
+    are not understood."""
     end = words.index("--") if "--" in words else len(words)
     words, sbatch = words[:end], list(words[end + 1:])
     lend = Parser(add_help=False)
-    lend.add_argument("--time", type=run_time, metavar="T", help="how long Slurm lends each: 30m, 2h, 1d, HH:MM:SS (default: the partition's)")
-    lend.add_argument("--cpus", type=number(1, 4096), metavar="N", help="slots of each (default: whole machines)")
-    lend.add_argument("--partition", metavar="NAME", help="where to ask for them (default: Slurm's)")
+    lend.add_argument("--time", type=run_time, metavar="T", help="how long each is lent: 30m, 2h, 1d, HH:MM:SS (default: %s)" % ("1h" if systems else "the partition's"))
+    lend.add_argument("--cpus", type=number(1, 4096), metavar="N", help="slots of each (default: %s)" % ("1" if systems else "whole machines"))
+    lend.add_argument("--partition", metavar="NAME", help="the partition or queue to ask (default: the system's)")
     lend.add_argument("--address", metavar="HOST[:PORT]", help="where they find ppfs (default: what nodes/.listen says)")
     lend.add_argument("--key", type=Path, default=STATE / "join.key", metavar="FILE", help="the key that ppfs has for its nodes (default %s)" % (STATE / "join.key"))
     lend.add_argument("--send-key", action="store_true", help="send the key with the job instead of its name (see ppfs-slurm(1))")
     lend.add_argument("--program", metavar="PATH", help="ppfs-node on the machines (default: the one here)")
     lend.add_argument("--python", metavar="PATH", help="interpreter or virtual environment whose packages jobs see")
     lend.add_argument("--logs", type=Path, default=LOGS, metavar="DIR", help="where they log, one file a machine (default %s)" % LOGS)
-    main = Parser(prog="ppfs-slurm", description="Lends machines of a Slurm cluster to the ppfs mounted at MOUNT.",
-                  epilog="Options after -- go to sbatch: ppfs-slurm start --nodes 4 MOUNT -- --account=physics --constraint=avx2")
+    if systems:
+        lend.add_argument("--pe", default="smp", metavar="NAME", help="SGE's parallel environment for more than one slot (default smp)")
+        main = Parser(prog="ppfs-batch", description="Lends machines of a PBS, SGE or HTCondor cluster to the ppfs mounted at MOUNT.",
+                      epilog="Options after -- go to qsub or condor_submit: ppfs-batch start --system pbs MOUNT -- -A physics")
+    else:
+        main = Parser(prog="ppfs-slurm", description="Lends machines of a Slurm cluster to the ppfs mounted at MOUNT.",
+                      epilog="Options after -- go to sbatch: ppfs-slurm start --nodes 4 MOUNT -- --account=physics --constraint=avx2")
     main.add_argument("--version", action="store_true", help="say the version")
     commands = main.add_subparsers(dest="command", metavar="start|auto|stop|status", parser_class=Parser)
-    start = commands.add_parser("start", parents=[lend], help="ask Slurm for machines")
+    start = commands.add_parser("start", parents=[lend], help="ask for machines")
     start.add_argument("--nodes", type=number(1, 1000), default=1, metavar="N", help="how many (default 1)")
     start.add_argument("--idle-exit", type=duration, default=600, metavar="T", help="one leaves when it had nothing to do for so long (default 10m; 0: never)")
     start.add_argument("--wait", action="store_true", help="return when all have joined")
@@ -108,17 +119,22 @@ def read_arguments(words: Sequence[str]) -> Options:
     auto.add_argument("--patience", type=duration, default=10, metavar="T", help="ask when jobs have waited for so long (default 10s)")
     auto.add_argument("--every", type=number(1, 3600), default=5, metavar="SECONDS", help="seconds between two looks (default 5)")
     stop = commands.add_parser("stop", help="let all go; what runs ends first")
-    stop.add_argument("--now", action="store_true", help="at once; what runs goes back to the queue")
+    if not systems:
+        stop.add_argument("--now", action="store_true", help="at once; what runs goes back to the queue")
     stop.add_argument("--wait", action="store_true", help="return when they have gone")
     for one in (start, auto, stop, commands.add_parser("status", help="what was asked for, and what has joined")):
         one.add_argument("mount", nargs="?", metavar="MOUNT", help="the ppfs (default: $PPFS, else the one that is mounted)")
-    main.set_defaults(command="")
-    a = main.parse_args(words, Options())
+        if systems:
+            one.add_argument("--system", dest="batch", required=True, choices=systems, help="what gives the machines")
+    main.set_defaults(command="", now=False)
+    main.parse_args(words, a)
     if a.version:
         return a
     if not a.command:
         main.error("say what to do: start, auto, stop or status")
     check(a, sbatch)
+    if systems and a.command in ("start", "auto"):
+        a.cpus, a.time = a.cpus or 1, a.time or 3600
     return a
 
 
@@ -126,7 +142,7 @@ def check(a: Options, sbatch: List[str]) -> None:
     """Looks whether the options fit together, and completes them. Trouble: they do not."""
     lends = a.command in ("start", "auto")
     if sbatch and not lends:
-        raise Trouble("%s takes no options for sbatch" % a.command, 2)
+        raise Trouble("%s takes no options after --" % a.command, 2)
     a.sbatch = sbatch
     if a.mount is None:
         try:

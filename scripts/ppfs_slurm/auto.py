@@ -3,21 +3,21 @@ import math
 import time
 from typing import Dict, Mapping, Optional, Sequence, Set, Tuple
 
-from .arguments import Options
-from .cluster import Lent, lent, let_go, submit
-from .lend import Lock, forget_lost, why_ended
+from .cluster import NOT_JOINED, Lent, Task
+from .lend import Lock, forget_lost, jobs_of, why_ended
 from .mounted import Node, address_of, demand, key_of, need_mount, nodes_of
 from .words import Trouble, machines, say
 
 PATIENCE = 30            # seconds after which a machine that has started should have joined
 STRIKES = 3              # machines in a row that ended without having joined
+LONGEST = 60             # seconds between two tries, at most, while it does not answer or refuses
 GIVE_UP = 3600           # seconds after which a Slurm that does not answer is given up
 
 
 class Auto:
     """Looks every few seconds, and compares how many machines are wanted with how many there are or will be."""
 
-    def __init__(self, a: Options) -> None:
+    def __init__(self, a: Task) -> None:
         self.a = a
         self.slots = a.cpus or 0  # of a machine; learnt from those that join
         self.joined: Dict[str, str] = {}  # number of a Slurm job: name of its node
@@ -31,7 +31,7 @@ class Auto:
 
     def look(self) -> None:
         """Asks for machines, or lets some go. Trouble: Slurm does not answer, or machines never join."""
-        a, jobs, nodes = self.a, lent(self.a.mount), nodes_of(self.a.mount)
+        a, jobs, nodes = self.a, self.a.system.lent(self.a.mount), nodes_of(self.a.mount)
         self.notice(jobs, nodes)
         live = [job for job in jobs if job.live and job.id not in self.dropped]
         theirs = {job.id: node for job in live for node in nodes if node.is_of(job.number)}
@@ -89,12 +89,11 @@ class Auto:
         kept = min(max(self.a.min - have, 0), count)
         for number_of_them, idle in ((kept, 0), (count - kept, self.a.idle_exit)):
             if number_of_them:
-                array = submit(self.a, number_of_them, idle)
+                ids = self.a.system.submit(self.a, number_of_them, idle)
                 self.asked = True
                 # Known from the start: one that fails at once has ended before the next look.
-                ids = ["%s_%d" % (array, i) for i in range(number_of_them)]
                 self.known.update({i: Lent("%s||PENDING||0:00|" % i) for i in ids})
-                say("asked Slurm for %s: job %s" % (machines(number_of_them), array))
+                say("asked %s for %s: job %s" % (self.a.system.name, machines(len(ids)), jobs_of(ids)))
         self.short = None
 
     def release(self, live: Sequence[Lent], nodes: Mapping[str, Node], count: int, since: float) -> None:
@@ -103,22 +102,24 @@ class Auto:
             return (job.state == "RUNNING", nodes[job.id].running if job.id in nodes else 0)
         for job in sorted(live, key=order)[:count]:
             if since >= (self.a.idle_exit if job.state == "RUNNING" else self.a.patience):
-                failed = let_go([job])
-                if failed and any(j.id == job.id and j.live for j in lent(self.a.mount)):
+                failed = self.a.system.let_go(self.a, [job], "USR2", list(nodes.values()))
+                if failed.get(job.id) == NOT_JOINED:  # nothing runs there, and nothing waits
+                    self.a.system.cancel([job.id])
+                elif failed and any(j.id == job.id and j.live for j in self.a.system.lent(self.a.mount)):
                     raise Trouble(failed[job.id], command="scancel")
                 self.dropped.add(job.id)
                 say("told job %s to leave: it is not needed" % job.id)
 
 
-def auto(a: Options) -> None:
+def auto(a: Task) -> None:
     """Watches the mount until it is interrupted. Trouble: it cannot, or machines never join."""
     need_mount(a.mount)
     key_of(a)
     address_of(a)
     lock = Lock(a.mount)
     if not lock.take():
-        raise Trouble("another ppfs-slurm auto, process %d, watches %s" % (lock.held_by(), a.mount))
-    one, looked = Auto(a), False
+        raise Trouble("another %s auto, process %d, watches %s" % (a.system.asker, lock.held_by(), a.mount))
+    one, looked, pause = Auto(a), False, a.every
     away: Optional[float] = None  # since when Slurm does not answer
     try:
         while True:
@@ -127,16 +128,18 @@ def auto(a: Options) -> None:
                 one.look()
                 if not looked:
                     say("watching %s: %d to %d machines" % (a.mount, a.min, a.max))
-                looked, away = True, None
+                looked, away, pause = True, None, a.every
             except Trouble as e:  # what has worked will work again: slurmctld may be restarted meanwhile
-                worked = e.command and (one.asked if e.command == "sbatch" else looked)
+                worked = e.command and (one.asked if e.command == a.system.submitter else looked)
                 if not worked or away and time.monotonic() - away > GIVE_UP:
                     raise
                 if not away:
                     say("%s; it is tried again" % e)
                     away = time.monotonic()
-            time.sleep(a.every)
+                else:
+                    pause = min(2 * pause, max(LONGEST, a.every))
+            time.sleep(pause)
     finally:
         if one.known:
-            say("%s left to themselves: they leave when they are idle or their time is up (ppfs-slurm stop %s ends them)"
-                % (machines(len(one.known)), a.mount))
+            say("%s left to themselves: they leave when they are idle or their time is up (%s stop %s ends them)"
+                % (machines(len(one.known)), a.system.asker, a.mount))

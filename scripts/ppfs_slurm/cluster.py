@@ -20,21 +20,22 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from .arguments import Options
-from .mounted import address_of, key_of
+from .mounted import Node, address_of, key_of
 from .words import Trouble
 
 LEAD = 120               # the most that lead() gives
 LIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
 BATCH = r"""#!/bin/sh
-# A machine that Slurm lends to the ppfs on @WHERE@.
-mkdir -p @LOGS@ 2>/dev/null && exec >>@LOGS@/"$SLURM_JOB_ID.log" 2>&1
+# A machine that @SYSTEM@ lends to the ppfs on @WHERE@.
+job=@JOB@
+mkdir -p @LOGS@ 2>/dev/null && exec >>@LOGS@/"$job.log" 2>&1
 program=@PROGRAM@ key=@KEY@ sent= node= left= timer=
-trap '[ -z "$timer" ] || kill "$timer"; [ -z "$sent" ] || rm -f "$sent"' EXIT
+trap '[ -z "$timer" ] || kill "$timer" 2>/dev/null; [ -z "$sent" ] || rm -f "$sent"' EXIT
 fail() {
-    echo "ppfs-slurm: $*" >&2
+    echo "@ASKER@: $*" >&2
     exit 1
 }
 if [ -z "$key" ]; then
@@ -50,19 +51,24 @@ leave() {
     [ -z "$node" ] || [ -n "$left" ] || kill -TERM "$node"
     left=1
 }
+after() {
+    (sleep "$1" & sleeping=$!
+    trap 'kill "$sleeping"' TERM
+    wait "$sleeping" && kill -"$2" "$3") &
+    timer=$!
+}
 leave_soon() {
     leave
-    (sleep @GRACE@ & sleeping=$!
-    trap 'kill "$sleeping"' TERM
-    wait "$sleeping" && kill -HUP "$node") &
-    timer=$!
+    [ -z "$timer" ] || kill "$timer" 2>/dev/null
+    after @GRACE@ HUP "$node"
 }
 trap leave USR2
 trap leave_soon USR1
 trap 'left=1; [ -z "$node" ] || kill -HUP "$node"' HUP TERM
-"$program" --join @ADDRESS@ --key "$key" --name "$host-$SLURM_JOB_ID" ${SLURM_CPUS_ON_NODE:+--cpus "$SLURM_CPUS_ON_NODE"} @MORE@ &
+"$program" --join @ADDRESS@ --key "$key" --name "$host-$job" @CPUS@ @MORE@ &
 node=$!
 exec 9<&-
+@CLOCK@
 [ -z "$left" ] || kill -TERM "$node"
 while :; do
     wait "$node"
@@ -72,14 +78,14 @@ done
 """
 
 
-def slurm(*words: str, stdin: Optional[str] = None) -> str:
-    """What a command of Slurm prints, which reads stdin (None: ours). Trouble: it failed, or gave no answer."""
+def slurm(*words: str, stdin: Optional[str] = None, system: str = "Slurm", asker: str = "ppfs-slurm", server: str = "slurmctld") -> str:
+    """What a command of Slurm, or of another system, prints, which reads stdin (None: ours). Trouble: it failed, or gave no answer."""
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, input=stdin)
     except FileNotFoundError:
-        raise Trouble("%s is not in PATH; run ppfs-slurm where the commands of Slurm are" % words[0]) from None
+        raise Trouble("%s is not in PATH; run %s where the commands of %s are" % (words[0], asker, system)) from None
     except subprocess.TimeoutExpired:
-        raise Trouble("%s did not answer for two minutes; is slurmctld running?" % words[0], command=words[0]) from None
+        raise Trouble("%s did not answer for two minutes; is %s running?" % (words[0], server), command=words[0]) from None
     if done.returncode:
         lines = [re.sub(r"^\w+: (error: |fatal: )?", "", line) for line in done.stderr.splitlines() if line.strip()]
         raise Trouble("%s failed: %s" % (words[0], "; ".join(lines[:3]) or "it said nothing"), command=words[0])
@@ -114,6 +120,7 @@ def lent(mount: Path) -> List[Lent]:
     return [Lent(line.strip()) for line in lines.splitlines() if line.count("|") >= 5]
 
 
+NOT_JOINED = "it runs but has not joined yet"
 TOLD_AT_ONCE = 100       # jobs that one scancel is given
 
 
@@ -148,12 +155,17 @@ def program_here() -> str:
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("ppfs-node") or "ppfs-node"
 
 
-def batch(a: Options, idle_exit: int) -> str:
-    """The script of each job."""
+SLURM_JOB = {"SYSTEM": "Slurm", "ASKER": "ppfs-slurm", "JOB": '"$SLURM_JOB_ID"', "CLOCK": "",
+             "CPUS": '${SLURM_CPUS_ON_NODE:+--cpus "$SLURM_CPUS_ON_NODE"}'}
+
+
+def batch(a: Options, idle_exit: int, of_system: Mapping[str, str]) -> str:
+    """The script of each job. of_system: what the system puts into it, as SLURM_JOB."""
     more = ["--idle-exit", str(idle_exit)] if idle_exit else []
     more += ["--python", a.python] if a.python else []
     more += ["--root-jobs"] if os.geteuid() == 0 else []  # they are lent by root, for what he runs
     values = {
+        **of_system,
         "WHERE": re.sub(r"[^ -~]", "?", "%s:%s" % (socket.gethostname(), a.mount)),
         "LOGS": shlex.quote(os.path.abspath(a.logs)),
         "PROGRAM": shlex.quote(a.program or program_here()),
@@ -171,12 +183,37 @@ def lead(a: Options) -> int:
     return min(LEAD, a.time // 20) if a.time else LEAD
 
 
-def submit(a: Options, count: int, idle_exit: int) -> str:
-    """Asks for count machines; the id of the job array. Ours come last, so that nobody breaks what stop and status need."""
-    words = ["sbatch", "--nodes=1", "--ntasks=1", "--chdir=/", "--output=/dev/null", "--signal=B:USR1@%d" % lead(a),
-             "--comment=ppfs %s:%s" % (socket.gethostname(), a.mount)]
-    words += ["--cpus-per-task=%d" % a.cpus] if a.cpus else ["--exclusive"]
-    words += ["--time=%d" % math.ceil(a.time / 60)] if a.time else []
-    words += ["--partition=" + a.partition] if a.partition else []
-    words += [*a.sbatch, "--parsable", "--job-name=" + job_name(a.mount), "--array=0-%d" % (count - 1)]
-    return slurm(*words, stdin=batch(a, idle_exit)).strip().split(";")[0]
+class Slurm:
+    """The system that ppfs-slurm asks. drivers.py has the others."""
+
+    name, asker, submitter = "Slurm", "ppfs-slurm", "sbatch"
+    refused = ""  # what the submitter said when it took fewer machines than it was asked for
+
+    def lent(self, mount: Path) -> List[Lent]:
+        """All jobs of ours that the system remembers, the ended ones too."""
+        return lent(mount)
+
+    def submit(self, a: Options, count: int, idle_exit: int) -> List[str]:
+        """Asks for count machines; their ids. Ours come last, so that nobody breaks what stop and status need."""
+        words = ["sbatch", "--nodes=1", "--ntasks=1", "--chdir=/", "--output=/dev/null", "--signal=B:USR1@%d" % lead(a),
+                 "--comment=ppfs %s:%s" % (socket.gethostname(), a.mount)]
+        words += ["--cpus-per-task=%d" % a.cpus] if a.cpus else ["--exclusive"]
+        words += ["--time=%d" % math.ceil(a.time / 60)] if a.time else []
+        words += ["--partition=" + a.partition] if a.partition else []
+        words += [*a.sbatch, "--parsable", "--job-name=" + job_name(a.mount), "--array=0-%d" % (count - 1)]
+        array = slurm(*words, stdin=batch(a, idle_exit, SLURM_JOB)).strip().split(";")[0]
+        return ["%s_%d" % (array, i) for i in range(count)]
+
+    def let_go(self, a: Options, jobs: Sequence[Lent], how: str, nodes: Sequence[Node]) -> Dict[str, str]:
+        """Tells them to leave, see let_go above."""
+        return let_go(jobs, how)
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Ends them, whatever runs there."""
+        slurm("scancel", "--quiet", *ids)
+
+
+class Task(Options):
+    """The command line, and the system that it is about."""
+
+    system: Slurm

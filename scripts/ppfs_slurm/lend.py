@@ -7,24 +7,26 @@ import time
 from pathlib import Path
 from typing import Dict, Iterable, List, Sequence, Set
 
-from .arguments import LOGS, Options
-from .cluster import Lent, job_name, lent, let_go, slurm, submit
+from .arguments import LOGS
+from .cluster import NOT_JOINED, Lent, Task, job_name
 from .mounted import Node, is_mounted, key_of, need_mount, nodes_of, number_of, text_of
 from .words import Trouble, machines, say
 
 
-def start(a: Options) -> None:
+def start(a: Task) -> None:
     """Asks for machines; with --wait until all have joined. Trouble: it cannot, or one has ended before."""
     need_mount(a.mount)
     key_of(a)
-    forget_lost(a.mount, lent(a.mount))
-    array = submit(a, a.nodes, a.idle_exit)
-    say("asked Slurm for %s: job %s" % (machines(a.nodes), array))
+    forget_lost(a.mount, a.system.lent(a.mount))
+    ids = a.system.submit(a, a.nodes, a.idle_exit)
+    say("asked %s for %s: job %s" % (a.system.name, machines(len(ids)), jobs_of(ids)))
+    if len(ids) < a.nodes:
+        raise Trouble("%s gives no more: %s" % (a.system.name, a.system.refused))
     joined: Dict[str, Node] = {}
     while a.wait and len(joined) < a.nodes:
         here = nodes_of(a.mount)
-        for job in lent(a.mount):
-            if job.id.split("_")[0] != array:
+        for job in a.system.lent(a.mount):
+            if job.id not in ids:
                 continue
             node = next((n for n in here if n.is_of(job.number) and n.state == "up"), None)
             if node and job.id not in joined:
@@ -35,7 +37,15 @@ def start(a: Options) -> None:
         time.sleep(0.5)
 
 
-def why_ended(a: Options, job: Lent) -> str:
+def jobs_of(ids: Sequence[str]) -> str:
+    """What a user is told of the jobs asked for at once: the array of Slurm's, the first and the last of others."""
+    array = ids[0].split("_")[0]
+    if ids[-1] == "%s_%d" % (array, len(ids) - 1):
+        return array
+    return ids[0] if len(ids) == 1 else "%s to %s" % (ids[0], ids[-1])
+
+
+def why_ended(a: Task, job: Lent) -> str:
     """The last thing it said, but for that it leaves."""
     lines = text_of(a.logs / (job.number + ".log"), 1 << 16).splitlines()
     said = [line for line in lines if not re.search(r" leaves$| leaves when nothing runs", line)]
@@ -84,55 +94,59 @@ class Lock:
         return 0
 
 
-def end_auto(mount: Path) -> None:
+def end_auto(a: Task) -> None:
     """An auto would ask for new machines at once. It lets go of its lock when it has ended."""
-    lock = Lock(mount)
+    lock = Lock(a.mount)
     pid = lock.held_by()
     if pid:
         os.kill(pid, signal.SIGTERM)
         fcntl.flock(lock.file, fcntl.LOCK_EX)
-        say("ended ppfs-slurm auto, process %d" % pid)
+        say("ended %s auto, process %d" % (a.system.asker, pid))
 
 
 PATIENCE = 15            # seconds in which Slurm should have told a machine to leave
 
 
-def stop(a: Options) -> None:
+def stop(a: Task) -> None:
     """Tells all machines to leave, and waits as far as the options say. Trouble: one could not be told."""
-    end_auto(a.mount)
+    end_auto(a)
     how = "HUP" if a.now else "USR2"
     told: Set[str] = set()
     failed: Dict[str, str] = {}
     looked = False
     patience = time.monotonic() + PATIENCE
     while True:
-        left = [job for job in lent(a.mount) if job.live or job.state == "COMPLETING"]
+        left = [job for job in a.system.lent(a.mount) if job.live or job.state == "COMPLETING"]
         untold = [job for job in left if job.live and job.id not in told]
         late = time.monotonic() > patience
-        if late and untold:
+        strangers = [job.id for job in untold if failed.get(job.id) == NOT_JOINED]
+        if late and strangers:  # nothing runs on them
+            a.system.cancel(strangers)
+            told |= set(strangers)
+        elif late and untold:
             raise Trouble("%s could not be told to leave; of job %s: %s" % (
                 machines(len(untold)), untold[0].id, failed.get(untold[0].id, "it is %s still" % untold[0].state.lower())))
-        failed = let_go(untold, how)
+        failed = a.system.let_go(a, untold, how, nodes_of(a.mount) if is_mounted(a.mount) else [])
         told |= {job.id for job in untold if job.state == "RUNNING" and job.id not in failed}
         if not looked:
             say(what_is_told(a, untold))
         if a.now and late:  # those that do not hear
-            slurm("scancel", "--quiet", *[job.id for job in left])
+            a.system.cancel([job.id for job in left])
         if not (left if a.now or a.wait else untold):
             break
         looked = True
         time.sleep(0.5)
-    forget_lost(a.mount, lent(a.mount))
+    forget_lost(a.mount, a.system.lent(a.mount))
 
 
-def what_is_told(a: Options, jobs: Sequence[Lent]) -> str:
+def what_is_told(a: Task, jobs: Sequence[Lent]) -> str:
     """The sentence of stop, once these jobs were told."""
     running = sum(job.state == "RUNNING" for job in jobs)
     waiting = len(jobs) - running
     said = ["told %s to leave" % machines(running)] if running else []
     said += ["cancelled %s that had not begun" % machines(waiting)] if waiting else []
     waits = "; each leaves when what runs on it has ended" if running and not a.now else ""
-    return ", ".join(said) + waits if said else "Slurm lends no machines to %s" % a.mount
+    return ", ".join(said) + waits if said else "%s lends no machines to %s" % (a.system.name, a.mount)
 
 
 def forget_lost(mount: Path, jobs: Sequence[Lent]) -> None:
@@ -145,24 +159,24 @@ def forget_lost(mount: Path, jobs: Sequence[Lent]) -> None:
                 pass  # it has gone by itself
 
 
-def status(a: Options) -> None:
+def status(a: Task) -> None:
     """Prints a table of the machines, and a sentence."""
-    jobs = [job for job in lent(a.mount) if job.live or job.state == "COMPLETING"]
+    jobs = [job for job in a.system.lent(a.mount) if job.live or job.state == "COMPLETING"]
     here = nodes_of(a.mount) if is_mounted(a.mount) else []
     row = "%-12s %-12s %-12s %-10s %-24s %-6s %5s %8s"
     if jobs:
-        print(row % ("job", "in Slurm", "machine", "time", "node", "state", "cpus", "running"))
+        print(row % ("job", "in " + a.system.name, "machine", "time", "node", "state", "cpus", "running"))
     for job in jobs:
         node = next((n for n in here if n.is_of(job.number)), None)
         about = (node.name, node.state, node.cpus, node.running) if node else \
             ("not joined" if job.state == "RUNNING" else "(%s)" % job.reason, "", "", "")
         print((row % (job.id, job.state.lower(), job.where or "-", job.time, *about)).rstrip())
     pid = Lock(a.mount).held_by()
-    watched = "; ppfs-slurm auto watches it, process %d" % pid if pid else ""
+    watched = "; %s auto watches it, process %d" % (a.system.asker, pid) if pid else ""
     running = sum(job.state == "RUNNING" for job in jobs)
     leaving = sum(job.state == "COMPLETING" for job in jobs)
     apart = ["%d running of %d asked for" % (running, len(jobs) - leaving)] if running + leaving < len(jobs) else []
     apart += ["%d leaving" % leaving] if leaving else []
-    say("Slurm lends %s to %s%s%s" % (machines(running) if running else "no machines", a.mount,
+    say("%s lends %s to %s%s%s" % (a.system.name, machines(running) if running else "no machines", a.mount,
                                       " (%s)" % ", ".join(apart) if apart else "", watched))
     need_mount(a.mount)
