@@ -38,6 +38,11 @@ def job_of(id: str, number: str, state: str, where: str, run: str, reason: str) 
     return Lent("|".join(field.replace("|", " ").replace("\n", " ").strip() for field in (id, number, state, where, run, reason)))
 
 
+def number_of(system: str, id: str) -> str:
+    """What the end of a node's name and a log have of a job: no other node's name, whose removal would be asked for, ends so."""
+    return system + (id.strip().replace(".", "-") if system == "htcondor" else id.strip().partition(".")[0])
+
+
 def short_name(mount: Path) -> str:
     """The name of a mount's jobs: some PBS take fifteen characters at most."""
     return job_name(mount)[:15]
@@ -61,7 +66,7 @@ def pbs_list(mount: Path, me: str, ask: Callable[..., str]) -> List[Lent]:
         id, _, rest = paragraph.partition("\n")
         about = dict(re.findall(r"^ +([\w.]+) = (.*)$", rest, re.MULTILINE))
         if about.get("Job_Name") == short_name(mount) and about.get("Job_Owner", "").partition("@")[0] == me:
-            jobs.append(job_of(id.strip(), id.strip().partition(".")[0], PBS_STATES.get(about.get("job_state", ""), "COMPLETED"),
+            jobs.append(job_of(id.strip(), number_of("pbs", id), PBS_STATES.get(about.get("job_state", ""), "COMPLETED"),
                                about.get("exec_host", "").partition("/")[0], about.get("resources_used.walltime", "00:00:00"),
                                about.get("comment", "")))
     return jobs
@@ -99,7 +104,7 @@ def sge_list(mount: Path, me: str, ask: Callable[..., str]) -> List[Lent]:
             start = time.mktime(time.strptime(about.findtext("JAT_start_time", "")[:19], "%Y-%m-%dT%H:%M:%S"))
         except ValueError:
             start = 0.0
-        jobs.append(job_of(id, id, sge_state(letters), about.findtext("queue_name", "").rpartition("@")[2], since(start), letters))
+        jobs.append(job_of(id, number_of("sge", id), sge_state(letters), about.findtext("queue_name", "").rpartition("@")[2], since(start), letters))
     return jobs
 
 
@@ -131,10 +136,11 @@ def condor_list(mount: Path, me: str, ask: Callable[..., str]) -> List[Lent]:
     said = ask("condor_q", me, "-json", "-constraint", 'PpfsMount =?= "%s"' % short_name(mount), "-attributes",
                "ClusterId,ProcId,JobStatus,RemoteHost,JobCurrentStartDate,HoldReason")
     try:
-        return [job_of("%d.%d" % (job["ClusterId"], job["ProcId"]), "%d-%d" % (job["ClusterId"], job["ProcId"]),
-                       CONDOR_STATES.get(job["JobStatus"], "COMPLETED"), str(job.get("RemoteHost", "")).rpartition("@")[2],
+        found = json.loads(said) if said.strip() else []
+        ids = ["%d.%d" % (job["ClusterId"], job["ProcId"]) for job in found]
+        return [job_of(id, number_of("htcondor", id), CONDOR_STATES.get(job["JobStatus"], "COMPLETED"), str(job.get("RemoteHost", "")).rpartition("@")[2],
                        since(job.get("JobCurrentStartDate", 0)) if job["JobStatus"] == 2 else "00:00:00", str(job.get("HoldReason", "")))
-                for job in (json.loads(said) if said.strip() else [])]
+                for id, job in zip(ids, found)]
     except (ValueError, KeyError, TypeError):
         raise Trouble("what condor_q -json says is not understood: %s" % said[:100], command="condor_q") from None
 
@@ -153,10 +159,10 @@ class Commands(NamedTuple):
 
 
 TABLE: Mapping[str, Commands] = {
-    "pbs": Commands("PBS", "its server", pbs_submit, pbs_list, "qsub", "qdel", '"${PBS_JOBID%%.*}"', r"^\d+[\w.-]*$"),
-    "sge": Commands("SGE", "sge_qmaster", sge_submit, sge_list, "qsub", "qdel", '"$JOB_ID"', r"^\d+$"),
+    "pbs": Commands("PBS", "its server", pbs_submit, pbs_list, "qsub", "qdel", '"pbs${PBS_JOBID%%.*}"', r"^\d+[\w.-]*$"),
+    "sge": Commands("SGE", "sge_qmaster", sge_submit, sge_list, "qsub", "qdel", '"sge$JOB_ID"', r"^\d+$"),
     "htcondor": Commands("HTCondor", "condor_schedd", condor_submit, condor_list, "condor_submit", "condor_rm",
-                         '"$PPFS_JOB"', r"^\d+\.\d+(?: - \d+\.\d+)?$"),
+                         '"htcondor$PPFS_JOB"', r"^\d+\.\d+(?: - \d+\.\d+)?$"),
 }
 
 
@@ -178,7 +184,8 @@ class Driver(Slurm):
     def lent(self, mount: Path) -> List[Lent]:
         """All jobs of ours that the system shows, and those seen before, as ended."""
         jobs = self.of.listed(mount, pwd.getpwuid(os.getuid()).pw_name, self.ask)
-        gone = [job for id, job in self.seen.items() if not any(other.id == id for other in jobs)][-REMEMBERED:]
+        there = {job.id for job in jobs}
+        gone = [job for id, job in self.seen.items() if id not in there][-REMEMBERED:]
         for job in gone:
             job.state, job.live = "COMPLETED", False
         self.seen = {job.id: job for job in [*gone, *jobs]}
@@ -222,8 +229,7 @@ class Driver(Slurm):
 
     def asked_for(self, ids: List[str]) -> List[str]:
         """The ids; each is one to be missed, if it ends before the next look."""
-        self.seen.update({id: job_of(id, id.replace(".", "-") if self.system == "htcondor" else id.partition(".")[0],
-                                     "PENDING", "", "00:00:00", "") for id in ids})
+        self.seen.update({id: job_of(id, number_of(self.system, id), "PENDING", "", "00:00:00", "") for id in ids})
         return ids
 
     def let_go(self, a: Options, jobs: Sequence[Lent], how: str, nodes: Sequence[Node]) -> Dict[str, str]:

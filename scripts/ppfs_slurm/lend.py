@@ -120,7 +120,7 @@ def stop(a: Task) -> None:
         untold = [job for job in left if job.live and job.id not in told]
         late = time.monotonic() > patience
         strangers = [job.id for job in untold if failed.get(job.id) == NOT_JOINED]
-        if late and strangers:  # nothing runs on them
+        if late and strangers and is_mounted(a.mount):  # nothing runs on them
             a.system.cancel(strangers)
             told |= set(strangers)
         elif late and untold:

@@ -87,6 +87,8 @@ def test_machines_join_run_and_leave(ask, system):
     assert "has joined with 2 slots" in said
     assert batch.calls(SUBMITTED[system].split()[0])[0].startswith(SUBMITTED[system]) and key not in text_of(batch.dir / "calls")
     name, = batch.machines()
+    assert "-%s1" % system in name
+    (batch.dir / "logs" / (name[name.rindex(system):] + ".log")).stat()
     m.put("a", "#!/bin/sh\necho $PPFS_NODE\n")
     assert m.result("a").decode() == name + "\n"
     assert "running" in batch("status") and name in batch("status") and "n003" in batch("status")
