@@ -37,7 +37,7 @@ static void remove_part(int parent, const char *name, int depth) {
     char path[PATH_MAX];
 
     if (unlinkat(parent, name, 0) == 0 || unlinkat(parent, name, AT_REMOVEDIR) == 0)
-        return;                                        /* most working directories are empty */
+        return;                                                         /* most working directories are empty */
     if (geteuid() && fchmodat(parent, name, 0700, AT_SYMLINK_NOFOLLOW)) /* a job may have closed it */
         return;
     if (depth > DEPTH) {
