@@ -80,7 +80,7 @@ def test_a_list_that_is_too_long(m, what):
 def test_an_environment_that_goes_into_no_order(m):
     m.put("x", json.dumps({"run": ["true"], "env": ["K%d:%s" % (n, "v" * 1000) for n in range(100)]}))
     assert m.get("x", "wait") == "failed"
-    assert "its env= are more than 64 KiB" in (m.failures / "x").read_text()
+    assert "its env=, needs= and gives= are more than 64 KiB" in (m.failures / "x").read_text()
 
 
 def test_many_that_wait_for_each_other(shared, alice, mallory):
