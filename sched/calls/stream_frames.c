@@ -13,8 +13,9 @@
 #define HASH 32u
 #define STEAL_MIN (64u * 1024u) /* bytes from which on a call keeps the memory that its frames were put together in */
 
-#define FILE_MIN (512u * 1024u) /* ... and from which on it is put together in a memfd, which a worker can map ... */
-#define LEFT_FREE 1024          /* ... unless so few descriptors are free; without it goes as well */
+/* ... and from which on it is put together in a memfd, which a worker can map: for less its pages cost more ... */
+#define FILE_MIN (4u << 20)
+#define LEFT_FREE 1024 /* ... unless so few descriptors are free; without it goes as well */
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
 

@@ -8,10 +8,10 @@ import pytest
 import ppfs
 from ppfs._pickle.pieces import ALIGNED, call_pieces
 from ppfs._pickle.serialize import Serializer
-from ppfsmount import need_module, sanitized
+from ppfsmount import need_module, sanitized, wait_until
 
 numpy = need_module("numpy")
-LARGE = 1 << 20  # bytes, enough for a worker to get them in a file
+LARGE = 5 << 20  # bytes, enough for a worker to get them in a file
 
 
 def functions():
@@ -61,7 +61,7 @@ def test_a_worker_maps_it_and_lets_it_go(ex):
     assert ex.submit(place, again).result() == (True, 0, False, True)
 
 
-@pytest.mark.parametrize("size", [100, LARGE // 16, LARGE, 5 * LARGE])
+@pytest.mark.parametrize("size", [100, LARGE // 16, LARGE])
 def test_each_call_has_the_arrays_of_its_submit_and_its_own(ex, size):
     """The array is changed as soon as submit() returns."""
     data, other = numpy.zeros(size // 8), numpy.zeros((size // 4, 2), dtype="f4", order="F")
@@ -87,6 +87,19 @@ def test_a_callback_may_change_the_array_at_once(ex):
         assert futures.get().result() == (1, 1)
 
 
+def test_from_a_callback(ex):
+    """There nobody waits until it is written."""
+    data, futures = numpy.zeros(LARGE // 8), []
+
+    def again(_):
+        futures.append(ex.submit(spoil, data))
+        data[-1] = data[0] = 1000
+    first = ex.submit(abs, -1)
+    first.add_done_callback(again)
+    wait_until(lambda: futures, "the callback")
+    assert futures[0].result() == [0]
+
+
 def test_chunks_and_parts(ex):
     arrays = [numpy.full(LARGE // 8, i, dtype="i8")[::step] for i in range(4) for step in (1, 2)]
     assert list(ex.map(spoil, arrays, chunksize=3)) == [[i] for i in range(4) for _ in (1, 2)]
@@ -95,7 +108,7 @@ def test_chunks_and_parts(ex):
 def test_only_arrays_are_mapped(ex):
     """What others make of a buffer that is not bytes is not known."""
     buffer = pickle.PickleBuffer(bytearray(2 * LARGE))
-    kinds = ex.submit(lambda *whats: [type(what).__name__ for what in whats], numpy.ones(LARGE), buffer, bytearray(LARGE),
+    kinds = ex.submit(lambda *whats: [type(what).__name__ for what in whats], numpy.ones(LARGE // 8), buffer, bytearray(LARGE),
                       b"x" * LARGE, "x" * LARGE).result()
     assert kinds == ["ndarray", "bytearray", "bytearray", "bytes", "str"]
 
@@ -104,7 +117,7 @@ def test_only_arrays_are_mapped(ex):
 def test_with_options(ex, options):
     if "memory" in options and sanitized():
         pytest.skip("the sanitizer needs more")
-    assert ex.options(**options).submit(spoil, numpy.full(LARGE, 5)).result() == [5]
+    assert ex.options(**options).submit(spoil, numpy.full(LARGE // 8, 5)).result() == [5]
 
 
 def test_the_daemon_dies_meanwhile(m, ex):
@@ -112,7 +125,7 @@ def test_the_daemon_dies_meanwhile(m, ex):
     for i in range(20):
         if i in (5, 12):
             m.kill_daemon()
-        futures.append(ex.submit(spoil, numpy.full(LARGE, i)))
+        futures.append(ex.submit(spoil, numpy.full(LARGE // 8, i)))
     assert [f.result() for f in futures] == [[i] for i in range(20)]
 
 
@@ -127,7 +140,7 @@ def test_cancelled_while_they_wait(ex, tmp_path):
     for gate in gates:
         os.mkfifo(gate)
     waits = [ex.submit(lambda path: open(path).read(), str(gate)) for gate in gates]
-    data = numpy.zeros(LARGE // 2)
+    data = numpy.zeros(LARGE // 8)
     futures = [ex.submit(spoil, data + i) for i in range(24)]
     assert all(future.cancel() for future in futures[::2])
     for gate in gates:
@@ -142,7 +155,7 @@ def test_joblib(m):
     joblib = need_module("joblib")
     ppfs.joblib.register(str(m.mnt))
     with joblib.parallel_backend("ppfs"):
-        out = joblib.Parallel(batch_size=1)(joblib.delayed(place)(numpy.full(LARGE, i)) for i in range(3))
+        out = joblib.Parallel(batch_size=1)(joblib.delayed(place)(numpy.full(LARGE // 8, i)) for i in range(3))
     assert out == [(True, 0, True, True)] * 3
 
 
