@@ -83,6 +83,14 @@ def test_pieces(n, caplog):
     assert len(caplog.records) == 4
 
 
+def test_each_call_warns_anew(m):
+    """Also where what the call before has printed was read at once."""
+    for _ in range(20):
+        with ppfs.Executor(str(m.mnt)) as ex:
+            futures = [ex.submit(warn, "words", "other") for _ in range(9)]
+            assert all(future.result() is None and "so: words" in future.stderr for future in futures)
+
+
 def test_warnings(m, monkeypatch):
     """Those of the same words and place are shown once, and what else is printed each time; the future has all of it."""
     err = io.StringIO()

@@ -49,7 +49,7 @@ static void tidy(struct lease *l) {
     worker_restore(l->cwd);
     if (chdir(l->cwd)) /* it is gone: the next call is where it was left */
         errno = 0;
-    watch.touched = false;
+    watch.touched = watch.printed = false;
     python_lease_mark();
     l->untidy = 0;
 }
@@ -314,7 +314,7 @@ static bool provide(struct lease *l, struct todo *t) {
 /* --- calls */
 /* Puts the process in order for the next call, if needed. Only the look for children costs a system call (watch.h). */
 static void after_call(struct lease *l, int64_t started) {
-    bool smells = python_lease_smells() || in_pipe(2); /* perhaps a warning, which is shown once */
+    bool smells = python_lease_smells() || watch.printed; /* perhaps a warning, which is shown once */
 
     if (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD)
         smells = true;
@@ -374,7 +374,7 @@ bool lease_run(const struct lease_line *line, const char *cwd) {
         return false;
     memcpy(l.in, line->rest, line->rest_size);
     l.reads = atomic_load(&line->page->reads);
-    watch.touched = false;
+    watch.touched = watch.printed = false;
     while (going && !finished && !worker_spoiled() && (size = look(&l, 0, &f))) {
         switch (f.kind) {
         case MESSAGE_PIECE:

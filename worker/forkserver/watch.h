@@ -7,10 +7,10 @@
 #include <stdbool.h>
 
 /* touched: something was changed that order_restore looks at. beyond: something that nobody can put back. foreign: a
- * function was called that may have changed anything. All may be set without reason, by a process that shared our
- * memory until it executed a program, say. */
+ * function was called that may have changed anything. printed: something was written to stderr. All may be set without
+ * reason, by a process that shared our memory until it executed a program, say. */
 struct watch {
-    bool touched, beyond, foreign;
+    bool touched, beyond, foreign, printed;
     int link; /* besides 0, 1 and 2, the descriptor that matters */
 };
 extern struct watch watch;
