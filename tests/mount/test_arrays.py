@@ -238,7 +238,7 @@ def test_the_failed_run_again(m):
 
 def test_they_become_jobs_as_they_are_wanted(queue):
     m = queue
-    m.put("a", note(m, "0-99999"))
+    m.put("a", note(m, "0-99999") + "sleep 0.02\n")  # so that thousands do not run before the rest is removed
     wait_until(lambda: (m.jobs / "a").is_dir() and len(os.listdir(m.jobs / "a")) == 64, "the first elements")
     assert rows(m) == 65
     assert progress(m, "a") == {"done": 0, "failed": 0, "running": 0, "waiting": 100000, "of": 100000}

@@ -301,8 +301,8 @@ def test_foreground(new_mount, sig):
     try:
         wait_until(lambda: mount_line(m.mnt) or p.poll() is not None, "the mount")
         assert p.poll() is None, text_of(m.base / "stderr")
+        wait_until(lambda: m.pids()["supervisor"] == p.pid, "its daemon")
         m.started()
-        assert m.pids()["supervisor"] == p.pid
         m.put("x", "print(3)\n")
         assert m.result("x") == b"3\n"
         m.put("held", "#ppfs: hold=1\nprint(4)\n")

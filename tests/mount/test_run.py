@@ -472,5 +472,5 @@ def test_all_of_a_group_or_nothing(m):
 
 def test_a_group_of_which_a_job_was_forgotten_says_so(new_mount):
     m = new_mount(options=("--keep-results", "1")).start()
-    p = run(m, "-g", "G", "sh", "-c", "test $1 != 1 || while [ -e $PPFS/info/G/2 ]; do sleep 0.1; done", "x", ":::", *"12345")
+    p = run(m, "-g", "G", "sh", "-c", "test $1 != 1 || while [ -e $PPFS/info/G/4 ]; do sleep 0.1; done", "x", ":::", *"12345")
     assert p.returncode == 125 and b"G/2 was forgotten" in p.stderr and p.stderr.count(b"\n") == 1, p
