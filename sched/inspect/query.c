@@ -408,7 +408,8 @@ void sched_why_more(struct sched *s, const struct job *j, char *buf, size_t size
     size_t at = strlen(buf);
     if (trace || error || out)
         snprintf(more, sizeof more, out ? "; see info/%s/stdout" : "; see failures/%s", path);
-    else if (j->kind == WORK_PROGRAM || j->kind == WORK_PYTHON || j->kind == WORK_JSON_RUN)
+    else if ((j->exit_status || j->exit_signal) && /* neither: nothing of it ran */
+             (j->kind == WORK_PROGRAM || j->kind == WORK_PYTHON || j->kind == WORK_JSON_RUN))
         strcpy(more, "; it printed nothing");
     printable(line, sizeof line);
     bool known = !*line || strstr(buf, line);

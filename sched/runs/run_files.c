@@ -171,9 +171,8 @@ int run_files_begin(struct run *r, struct job_work *all, bool large, char path[R
 
 const char *run_files_why(int rc) {
     if (rc == -ENOTDIR)
-        return "needs= and gives= are of the directory that its writer was in, and that is not known or is in the "
-               "mount: "
-               "name one with cwd=";
+        return "needs= and gives= are of its writer's directory, and that is unknown or in the mount: name one "
+               "with cwd=";
     return rc == -EFBIG ? "needs= is for job files of at most 64 KiB: name what is large with needs=, too" : NULL;
 }
 

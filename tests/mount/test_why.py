@@ -43,6 +43,8 @@ def test_why_of_a_failure_says_where_to_look(m):
                                                                  "its processes could have 51200 KiB of memory each (memory=)")
     m.put("call", '{"call": "os.nofun"}')
     assert m.wait("call") == "failed" and m.why("call") == "there is no 'os.nofun' to call"
+    m.put("nowhere", '{"run": ["nosuchprogram"]}')
+    assert m.wait("nowhere") == "failed" and m.why("nowhere") == "there is no program nosuchprogram in PATH"
     m.put("never", "#!/bin/sh\n#ppfs: after=err\n")
     assert m.wait("never") == "failed" and m.why("never") == "not started, because err failed"
 

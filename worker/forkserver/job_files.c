@@ -1,5 +1,6 @@
-/* Files that travel with a job, into its directory and out of it, by files.py: each in a child that has the job's user,
- * directory and sandbox, so what a pack or a name does there the job could have done itself. */
+/* Files that travel with a job, into its directory and out of it, by files.py: each in a child that has the job's
+ * user and directory, and where it takes what a job made, its sandbox. What a job with sandbox= gives is laid out
+ * outside of it, for its writer has named that. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
