@@ -40,6 +40,7 @@ def test_daemon_and_supervisor_have_the_capabilities_that_they_need(m):
         has_only("%d/task/%s" % (pids["daemon"], task), DAEMON)
     has_only(pids["supervisor"], SUPERVISOR)
     m.kill_daemon()
+    assert (m.mnt / "stats").read_text()  # so the new one has begun its work
     has_only(wait_until(lambda: m.pids()["daemon"], "a daemon"), DAEMON)
 
 
