@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "net/descriptors.h"
+#include "net/io.h"
 #include "sched/calls/stream_int.h"
 #include "sched/calls/objects.h"
 
@@ -259,14 +260,6 @@ void stream_parts_free(struct stream *st) {
     st->parts_file = 0;
 }
 
-static int write_whole(int fd, const char *bytes, size_t size) {
-    ssize_t n = 0;
-    for (; size; bytes += n, size -= (size_t)n)
-        if ((n = write(fd, bytes, size)) <= 0)
-            return n < 0 ? -errno : -EIO;
-    return 0;
-}
-
 /* Adds bytes to the body that is put together. */
 static int gather(struct stream *st, const void *bytes, size_t size) {
     struct buffer *b = &st->parts;
@@ -275,9 +268,9 @@ static int gather(struct stream *st, const void *bytes, size_t size) {
         fd = memfd_create("ppfs-call", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd <= 0)
         return buffer_add(b, bytes, size);
-    int rc = st->parts_file ? 0 : write_whole(fd, b->bytes, b->size);
+    int rc = st->parts_file ? 0 : io_write(fd, b->bytes, b->size, 0);
     if (rc == 0)
-        rc = write_whole(fd, bytes, size);
+        rc = io_write(fd, bytes, size, (int64_t)b->size);
     if (rc < 0) {
         if (!st->parts_file)
             close(fd);

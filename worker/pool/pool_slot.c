@@ -238,8 +238,7 @@ static void on_link_closed(void *arg, int err) {
         forkserver_kill(s->forkserver, s->serial);
 }
 
-/* --- what the fork server says
- * -------------------------------------------------------------------------------------- */
+/* --- what the fork server says --------------------------------------------------------------------------------- */
 void pool_on_spawned(struct forkserver *t, uint64_t serial, int value) {
     struct pool *p = t->pool;
     struct slot *s = slot_by_serial(t, serial);
