@@ -179,24 +179,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifdef PPFS_SAMPLES
+#include "tests/fuzz/samples.h"
+
 #define ROUNDS 40
 
-static int run_file(const char *path) {
-    static uint8_t bytes[1 << 16];
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 1;
-    size_t n = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
-    return LLVMFuzzerTestOneInput(bytes, n);
-}
-
 int main(int argc, char **argv) {
-    int bad = 0;
-    for (int i = 1; i < argc; i++)
-        bad |= run_file(argv[i]);
     if (argc > 1)
-        return bad;
+        return run_samples(argc - 1, argv + 1);
     srandom(1);
     for (int n = 0; n < ROUNDS; n++) {
         uint8_t bytes[6 * 4];

@@ -162,6 +162,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifdef PPFS_SAMPLES
+#include "tests/fuzz/samples.h"
+
 static const char *const samples[] = {
     "\0priority=-5 timeout=1.5s retries=2 'cwd=/a b' after=a,G/b env=A:2 env='B:x y' node=gpu* memory=500M sandbox=ro",
     "\0hold=1 cpus=2 drafts='*.swp' max=3 max_fails=1 array=0-9:3%2 gpu=1 resources=licence:2 keep=7d",
@@ -174,23 +176,10 @@ static const char *const samples[] = {
     "\0050-99:5,101,103-200%8",
 };
 
-static int run_file(const char *path) {
-    static uint8_t bytes[1 << 20];
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 1;
-    size_t n = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
-    return LLVMFuzzerTestOneInput(bytes, n);
-}
-
 int main(int argc, char **argv) {
     size_t count = sizeof samples / sizeof *samples;
-    int bad = 0;
-    for (int i = 1; i < argc; i++)
-        bad |= run_file(argv[i]);
     if (argc > 1)
-        return bad;
+        return run_samples(argc - 1, argv + 1);
     srandom(1);
     for (size_t i = 0; i < count; i++) {
         uint8_t bytes[256];

@@ -405,6 +405,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifdef PPFS_SAMPLES
+#include "tests/fuzz/samples.h"
+
 static const struct {
     const char *bytes;
     size_t size;
@@ -431,19 +433,6 @@ static const struct {
     S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"),              /* heartbeats and BYE */
 };
 
-static int run_file(const char *path) {
-    static uint8_t bytes[1 << 20];
-    FILE *f = fopen(path, "re");
-
-    if (!f) {
-        perror(path);
-        return 1;
-    }
-    size_t n = fread(bytes, 1, sizeof(bytes), f);
-    fclose(f);
-    return LLVMFuzzerTestOneInput(bytes, n);
-}
-
 /* A program cut from two samples, with some bytes changed. */
 static size_t mix(uint8_t *out, size_t room) {
     size_t count = sizeof(samples) / sizeof(*samples), n = 0;
@@ -462,12 +451,9 @@ static size_t mix(uint8_t *out, size_t room) {
 
 int main(int argc, char **argv) {
     uint8_t bytes[512];
-    int bad = 0;
 
-    for (int i = 1; i < argc; i++)
-        bad |= run_file(argv[i]);
     if (argc > 1)
-        return bad;
+        return run_samples(argc - 1, argv + 1);
     for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
         LLVMFuzzerTestOneInput((const uint8_t *)samples[i].bytes, samples[i].size);
         printf("ok %zu - sample %zu\n", i + 1, i);

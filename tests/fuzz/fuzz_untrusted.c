@@ -209,6 +209,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifdef PPFS_SAMPLES
+#include "tests/fuzz/samples.h"
+
 static const struct {
     const char *bytes;
     size_t size;
@@ -230,28 +232,12 @@ static const struct {
     S("\5ppfsdisc\2\3\0\0\0\0\0\0"),
 };
 
-static int run_file(const char *path) {
-    static uint8_t bytes[1 << 16];
-    FILE *f = fopen(path, "re");
-
-    if (!f) {
-        perror(path);
-        return 1;
-    }
-    size_t n = fread(bytes, 1, sizeof(bytes), f);
-    fclose(f);
-    return LLVMFuzzerTestOneInput(bytes, n);
-}
-
 int main(int argc, char **argv) {
     size_t count = sizeof(samples) / sizeof(*samples);
     uint8_t bytes[256];
-    int bad = 0;
 
-    for (int i = 1; i < argc; i++)
-        bad |= run_file(argv[i]);
     if (argc > 1)
-        return bad;
+        return run_samples(argc - 1, argv + 1);
     for (size_t i = 0; i < count; i++) {
         LLVMFuzzerTestOneInput((const uint8_t *)samples[i].bytes, samples[i].size);
         printf("ok %zu - sample %zu\n", i + 1, i);

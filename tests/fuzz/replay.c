@@ -2,25 +2,14 @@
  * tests/fuzz/corpus/stream. Says one line of TAP for each. */
 #include <dirent.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/samples.h"
 
 static char *join(const char *a, const char *b) {
     char *path;
     return asprintf(&path, "%s/%s", a, b) < 0 ? NULL : path;
-}
-
-static bool run_file(const char *path) {
-    static uint8_t bytes[1 << 20];
-    FILE *f = path ? fopen(path, "re") : NULL;
-    if (!f)
-        return false;
-    size_t n = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
-    return LLVMFuzzerTestOneInput(bytes, n) == 0;
 }
 
 static int is_sample(const struct dirent *e) {
@@ -35,7 +24,7 @@ int main(int argc, char **argv) {
     int n = dir ? scandir(dir, &names, is_sample, alphasort) : -1;
     for (int i = 0; i < n; i++) {
         char *path = join(dir, names[i]->d_name);
-        bool ok = run_file(path);
+        bool ok = path && run_sample(path) == 0;
         printf("%s %d - %s\n", ok ? "ok" : "not ok", i + 1, names[i]->d_name);
         fflush(stdout);
         good &= ok;
